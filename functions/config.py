@@ -1,0 +1,123 @@
+"""Every setting there is, read from the environment once; nothing else reads `os.environ`.
+
+An optional setting that is absent has the default given here; a wrong one is named in the error, with what would be
+right. The README's configuration table is made from `SETTINGS` (`vsgen config`).
+"""
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, get_args
+
+
+class Misconfigured(Exception):
+    """A setting is missing or wrong; the text names it and says what would be right."""
+
+
+def _setting(about: str, default: Any = None) -> Any:
+    return field(default=default, metadata={"about": about})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings; each field is the environment variable of its name in capitals."""
+
+    database_url: str | None = _setting(
+        "Postgres, as the functions' own role: postgresql+pg8000://user:password@host/db"
+    )
+    migrations_database_url: str | None = _setting("Postgres, as the schema's owner; default: DATABASE_URL")
+    database_pool_size: int = _setting("connections a process may hold; no more threads than this at work", 8)
+    redis_url: str | None = _setting("Redis or Valkey: redis://user:password@host:port/0")
+    s3_endpoint_url: str | None = _setting("S3 endpoint; absent: AWS itself")
+    s3_region: str = _setting("S3 region", "us-east-1")
+    s3_access_key_id: str | None = _setting("S3 access key; absent: boto3's own search")
+    s3_secret_access_key: str | None = _setting("S3 secret key")
+    models_bucket: str = _setting("checkpoints/, loras/ and vae/ are read from here", "models")
+    workflows_bucket: str = _setting("workflow documents, <id>/<version>.json", "generator-workflows")
+    outputs_bucket: str = _setting("renders, generated/<job>/<attempt>/", "generator-outputs")
+    collections_bucket: str = _setting("accepted pictures are copied here", "visionsuit-images")
+    k_sink: str | None = _setting("the Broker's address, where events are posted")
+    service_secrets: str | None = _setting(
+        "shared secrets (HS256) that sign requests and bearer tokens, "
+        "comma-separated; all are valid, so that one can be rotated in before the other goes"
+    )
+    token_issuer: str = _setting("the `iss` that tokens and signed events must carry", "visionsuit")
+    submit_roles: str = _setting("roles that may ask for pictures", "CURATOR,ADMIN")
+    dev_identity: str | None = _setting(
+        "user:ROLE that a request without a token counts as; for one's own machine only"
+    )
+    pools: str = _setting("GPU pools, comma-separated; a job's tag picks one, else the first", "default")
+    pool: str | None = _setting("the pool a runner claims from; default: the first of POOLS")
+    worker_id: str | None = _setting("a runner's name; default: host name and process id")
+    ready_file: str | None = _setting("a runner touches this file right after its claim (KEDA's readiness)")
+    lease_s: float = _setting("how long a claim holds without a sign of life", 30.0)
+    heartbeat_s: float = _setting("how often a runner extends its lease", 10.0)
+    comfyui_url: str | None = _setting("ComfyUI beside the runner", "http://127.0.0.1:8188")
+    comfyui_models_dir: str | None = _setting(
+        "ComfyUI's models folder, where fetched files go; absent: only models that ComfyUI lists itself"
+    )
+    render_deadline_s: float = _setting("seconds for preparing and loading that a render's deadline starts from", 600.0)
+    render_s_per_megapixel_step: float = _setting("seconds that one step on one megapixel may take at the most", 10.0)
+    retries: int = _setting("tries after the first", 3)
+    retry_base_s: float = _setting("the first backoff's bound; it doubles with each try, with full jitter", 10.0)
+    retry_cap_s: float = _setting("the longest backoff's bound", 300.0)
+    retell_s: float = _setting("sweep tells an event again that its function has not heard for this long", 20.0)
+    log_level: str = _setting("DEBUG, INFO, WARNING or ERROR", "INFO")
+
+    @property
+    def pool_names(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.pools.split(",") if name.strip())
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        return tuple(secret.strip() for secret in (self.service_secrets or "").split(",") if secret.strip())
+
+    @property
+    def claiming_pool(self) -> str:
+        return self.pool or self.pool_names[0]
+
+    @property
+    def worker(self) -> str:
+        return self.worker_id or f"{socket.gethostname()}-{os.getpid()}"
+
+    def need(self, name: str) -> str:
+        """A setting that this process cannot do without."""
+        value = getattr(self, name)
+        if not value:
+            raise Misconfigured(f"{name.upper()} is not set: {SETTINGS[name].metadata['about']}")
+        return str(value)
+
+
+SETTINGS = {setting.name: setting for setting in fields(Config)}
+
+
+def read(environ: Mapping[str, str]) -> Config:
+    """The settings in this environment; Misconfigured names the first one that is wrong."""
+    values: dict[str, Any] = {}
+    for name, setting in SETTINGS.items():
+        text = environ.get(name.upper(), "")
+        if text == "":
+            continue
+        kind = next(k for k in (*get_args(setting.type), setting.type) if k in (int, float, str))
+        try:
+            values[name] = kind(text)
+        except ValueError:
+            raise Misconfigured(
+                f"{name.upper()}={text!r} is not {kind.__name__}: {setting.metadata['about']}"
+            ) from None
+    found = Config(**values)
+    if found.heartbeat_s * 2 > found.lease_s:
+        raise Misconfigured(
+            "HEARTBEAT_S must be at most half of LEASE_S, or a lease runs out between two signs of life"
+        )
+    if found.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise Misconfigured(f"LOG_LEVEL={found.log_level!r} is none of DEBUG, INFO, WARNING, ERROR")
+    return found
+
+
+@cache
+def config() -> Config:
+    """This process's settings."""
+    return read(os.environ)
