@@ -1,0 +1,291 @@
+"""Everything this system says and hears: each event's name, its data, and the id that makes a repeat recognisable.
+
+An event states a fact, so its id is computed from the fact (job, step, attempt): a fact told twice carries one id, and
+whoever has heard it knows. `type` is `visionsuit.generator.` + name + `.v1`; `subject` is the job's id.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Self
+
+from functions.domain.errors import Failure
+from functions.domain.request import CancelRequest, JobRequest, ReviewDecision
+
+TYPE_PREFIX = "visionsuit.generator."
+TYPE_SUFFIX = ".v1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actor:
+    """Who asks, as the platform vouches for: an opaque user id and a role."""
+
+    user_id: str
+    role: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """One stored picture, as the runner reports it. Keys are object keys in the outputs bucket."""
+
+    index: int
+    key: str
+    sha256: str
+    size_bytes: int
+    content_type: str
+    width_px: int
+    height_px: int
+    thumbnail_key: str
+    thumbnail_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A fact about one job. Subclasses add the data; `name` is the part of the type between prefix and version."""
+
+    name: ClassVar[str]
+    heard_by: ClassVar[str | None] = None  # the function of ours that must hear it; None: only the world listens
+    job_id: str
+
+    @property
+    def type(self) -> str:
+        return TYPE_PREFIX + self.name + TYPE_SUFFIX
+
+    @property
+    def id(self) -> str:
+        """The same fact, the same id: job, step and, where a step can happen again, attempt."""
+        return f"{self.job_id}:{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempted(Event):
+    """A fact about one attempt at a job."""
+
+    attempt: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.job_id}:{self.name}:{self.attempt}"
+
+
+# --- asked from outside: the data is the request, the actor comes from the signature, the job from the subject ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked(Event):
+    """A wish from outside; `asked` is the event's data, `actor` whoever signed for it."""
+
+    shape: ClassVar[type]
+    actor: Actor
+    asked: Any
+
+    @classmethod
+    def of(cls, *, job_id: str, actor: Actor, asked: Any) -> Self:
+        return cls(job_id=job_id, actor=actor, asked=asked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequested(Asked):
+    name = "job.requested"
+    heard_by = "submit"
+    shape = JobRequest
+    asked: JobRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelRequested(Asked):
+    name = "job.cancel_requested"
+    heard_by = "cancel"
+    shape = CancelRequest
+    asked: CancelRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewDecided(Asked):
+    name = "review.decided"
+    heard_by = "review"
+    shape = ReviewDecision
+    asked: ReviewDecision
+
+
+# --- from one function to the next ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSubmitted(Event):
+    """Stored and priced; debit takes the price next."""
+
+    name = "job.submitted"
+    heard_by = "debit"
+    user_id: str
+    credits: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobDebited(Event):
+    """Paid; dispatch puts it in the queue next."""
+
+    name = "job.debited"
+    heard_by = "dispatch"
+    user_id: str
+    credits: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderSucceeded(Attempted):
+    """The pictures of this attempt are in the outputs bucket, the manifest last."""
+
+    name = "render.succeeded"
+    heard_by = "complete"
+    worker: str
+    artifacts: tuple[Artifact, ...]
+    manifest_key: str
+    prompt_id: str
+    comfyui_version: str
+    prepare_ms: int
+    render_ms: int
+    upload_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderFailed(Attempted):
+    """This attempt ended without pictures; complete retries or refunds."""
+
+    name = "render.failed"
+    heard_by = "complete"
+    worker: str
+    kind: Failure
+    code: str
+    detail: str
+
+
+# --- told to the world ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRejected(Event):
+    """Never became a job: nothing stored, nothing charged."""
+
+    name = "job.rejected"
+    code: str
+    detail: str
+    field: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobMoved(Attempted):
+    """The job stands somewhere new. worker: who holds it, or, on its way back to the queue, who held it."""
+
+    user_id: str
+    previous: str
+    state: str
+    at: datetime
+    cause: str | None = None
+    worker: str | None = None
+
+    @property
+    def id(self) -> str:
+        """A job that was given back moves again under the same attempt: the worker tells the two facts apart."""
+        return f"{super().id}:{self.worker}" if self.worker else super().id
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobQueued(JobMoved):
+    name = "job.queued"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobDispatching(JobMoved):
+    name = "job.dispatching"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobInProgress(JobMoved):
+    name = "job.in_progress"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobAwaitingReview(JobMoved):
+    name = "job.awaiting_review"
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobCompleted(JobMoved):
+    name = "job.completed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFailed(JobMoved):
+    name = "job.failed"
+    detail: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobCancelled(JobMoved):
+    name = "job.cancelled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactAccepted(Event):
+    """A picture joined a collection: everything a gallery needs to show where it came from."""
+
+    name = "artifact.accepted"
+    artifact_id: str
+    user_id: str
+    reviewer_id: str
+    collection_id: str
+    bucket: str
+    key: str
+    sha256: str
+    content_type: str
+    width_px: int
+    height_px: int
+    workflow_id: str
+    workflow_version: str
+    model: str
+    seed: str
+    tags: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{self.artifact_id}:{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactDiscarded(Event):
+    """A picture was turned down; it is hidden now and purged later."""
+
+    name = "artifact.discarded"
+    artifact_id: str
+    user_id: str
+    reviewer_id: str
+    reason: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.artifact_id}:{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreditsTransferred(Event):
+    """Credits moved between two accounts; the id is the transfer's own."""
+
+    name = "credits.transferred"
+    transfer_id: str
+    debit_account: str
+    credit_account: str
+    amount: int
+    reason: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.transfer_id}:{self.name}"
+
+
+def _leaves(cls: type[Event]) -> list[type[Event]]:
+    below = cls.__subclasses__()
+    return [cls] if not below else [leaf for sub in below for leaf in _leaves(sub)]
+
+
+#: type attribute -> class, for every event there is
+BY_TYPE: dict[str, type[Event]] = {TYPE_PREFIX + cls.name + TYPE_SUFFIX: cls for cls in _leaves(Event)}

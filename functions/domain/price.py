@@ -1,0 +1,42 @@
+"""What a job costs, by a published formula: whole credits, the same for the same request, always rounded up.
+
+    credits = images x ceil(megapixels x steps / 28 x complexity) + loras + boost
+
+One credit is one 1024 x 1024 picture at 28 steps by a workflow of complexity 1.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+VERSION = "1"
+REFERENCE_PIXELS = 1024 * 1024
+REFERENCE_STEPS = 28
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quote:
+    """A price and the terms it is the sum of, in credits."""
+
+    version: str
+    render: int
+    loras: int
+    boost: int
+
+    @property
+    def credits(self) -> int:
+        return self.render + self.loras + self.boost
+
+
+def quote(parameters: Mapping[str, Any], *, complexity: float, loras: int, boost: int) -> Quote:
+    """The price of a job with these resolved parameters, under a workflow of this complexity (1.0: plain text to
+    image). A parameter that the workflow does not have counts as the reference's."""
+    pixels = parameters.get("width", 1024) * parameters.get("height", 1024)
+    work = pixels / REFERENCE_PIXELS * parameters.get("steps", REFERENCE_STEPS) / REFERENCE_STEPS * complexity
+    return Quote(
+        version=VERSION,
+        render=parameters.get("images", 1) * max(1, ceil(work)),
+        loras=loras,
+        boost=boost,
+    )

@@ -1,0 +1,113 @@
+"""What a curator may ask for: the fields of a job request and their bounds.
+
+The widest bounds stand here once; a field left out takes the workflow's default. The doors check them with pydantic
+(`adapters/shapes.py`) and publish them as JSON Schema; what depends on the workflow (a size in multiples of 8, say) is
+checked by `domain/parameter.py` when the job is submitted.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Interval, Len
+
+from functions.domain.errors import Rejected
+
+SEED_LIMIT = 2**64
+CLOSED = {"extra": "forbid"}  # a misspelt field is an error, not a silence
+
+#: Identities from outside are opaque, and become parts of paths and keys: bounded, and without a way out of a folder.
+IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}$"
+JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+
+Prompt = Annotated[str, Len(1, 4000)]
+Name = Annotated[str, Len(1, 200)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkflowChoice:
+    """Which workflow to run; without a version, the newest one."""
+
+    __pydantic_config__: ClassVar = CLOSED
+    id: Annotated[str, Len(1, 64)] = "txt2img"
+    version: Annotated[str, Len(1, 32)] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraChoice:
+    """One LoRA and how strongly it bends the model."""
+
+    __pydantic_config__: ClassVar = CLOSED
+    id: Name
+    strength: Annotated[float, Interval(ge=-2, le=2)] = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """One picture, or a few, as asked for. Sizes in pixels; without a `seed`, a random one is drawn."""
+
+    __pydantic_config__: ClassVar = CLOSED
+    prompt: Prompt
+    negative_prompt: Annotated[str, Len(0, 4000)] = ""
+    workflow: WorkflowChoice = field(default_factory=WorkflowChoice)
+    model: Name
+    loras: Annotated[tuple[LoraChoice, ...], Len(0, 12)] = ()
+    seed: int | Annotated[str, Len(1, 20)] | None = None
+    steps: Annotated[int, Interval(ge=1, le=200)] | None = None
+    cfg: Annotated[float, Interval(ge=0, le=40)] | None = None
+    sampler: Annotated[str, Len(1, 64)] | None = None
+    scheduler: Annotated[str, Len(1, 64)] | None = None
+    width: Annotated[int, Interval(ge=16, le=4096)] | None = None
+    height: Annotated[int, Interval(ge=16, le=4096)] | None = None
+    images: Annotated[int, Interval(ge=1, le=8)] | None = None
+    boost: Annotated[int, Interval(ge=0, le=1000)] = 0
+    tags: Annotated[tuple[Annotated[str, Len(1, 64)], ...], Len(0, 8)] = ()
+    collection_id: Annotated[str, Len(1, 128)] | None = None
+
+    def values(self, *, seed: int) -> dict[str, Any]:
+        """What was asked of the workflow's parameters, the seed resolved; what is left open is the workflow's to say."""
+        asked = {name: getattr(self, name) for name in PARAMETERS}
+        return {name: value for name, value in asked.items() if value is not None} | {"seed": seed}
+
+
+PARAMETERS = (
+    *("prompt", "negative_prompt", "model", "steps", "cfg", "sampler"),
+    *("scheduler", "width", "height", "images"),
+)
+
+
+def exact_seed(asked: int | str) -> int:
+    """The seed as a whole number 0 .. 2**64-1, never silently altered.
+
+    Decimal strings are always taken. A JSON integer above 2**53 is refused: most JSON readers have rounded it by then.
+    """
+    if isinstance(asked, str):
+        if not re.fullmatch(r"[0-9]{1,20}", asked):
+            raise Rejected("seed_invalid", "seed must be a whole number in decimal digits", field="seed")
+        seed = int(asked)
+    elif asked > 2**53:
+        raise Rejected("seed_inexact", "seeds above 2^53 must be sent as a decimal string", field="seed")
+    else:
+        seed = asked
+    if not 0 <= seed < SEED_LIMIT:
+        raise Rejected("seed_out_of_range", "seed must lie between 0 and 2^64-1", field="seed")
+    return seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelRequest:
+    """Call a job off."""
+
+    __pydantic_config__: ClassVar = CLOSED
+    reason: Annotated[str, Len(0, 500)] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewDecision:
+    """What a curator decides about one picture; accepting names the collection it goes to."""
+
+    __pydantic_config__: ClassVar = CLOSED
+    artifact_id: Annotated[str, Len(1, 80)]
+    decision: Literal["accept", "discard"]
+    collection_id: Annotated[str, Len(1, 128)] | None = None
+    reason: Annotated[str, Len(0, 500)] = ""
