@@ -1,0 +1,95 @@
+"""Who asks: tokens signed by the platform, on events (`authtoken`) and on REST calls (`Authorization: Bearer`)."""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+
+from functions.adapters import shapes
+from functions.config import config
+from functions.domain.errors import Rejected
+from functions.domain.event import Actor
+
+LEEWAY_S = 30  # clocks differ
+CLAIMS = ["iss", "sub", "role", "iat", "exp"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """Whom a token speaks for, and the nonce that makes it good for one event."""
+
+    actor: Actor
+    jti: str
+    expires_at: datetime
+
+
+def bearer(token: str) -> Actor:
+    """The user a REST call's token speaks for; Rejected when the token is not the platform's or no longer valid."""
+    claims = _claims(token, required=CLAIMS)
+    return Actor(user_id=str(claims["sub"]), role=str(claims["role"]).upper())
+
+
+def signature(token: str | None, data: bytes) -> Signature:
+    """Whom a signed event speaks for; Rejected when it is unsigned, expired, or its data is not what was signed."""
+    if not token:
+        raise Rejected("unsigned", "events from outside carry a signed `authtoken` extension")
+    claims = _claims(token, required=[*CLAIMS, "jti", "data_sha256"])
+    if not hmac.compare_digest(str(claims["data_sha256"]), data_sha256(data)):
+        raise Rejected("altered", "the event's data is not what was signed")
+    return Signature(
+        actor=Actor(user_id=str(claims["sub"]), role=str(claims["role"]).upper()),
+        jti=str(claims["jti"])[:128],
+        expires_at=datetime.fromtimestamp(float(claims["exp"]), UTC),
+    )
+
+
+def data_sha256(data: bytes) -> str:
+    """The digest a signature covers: over the canonical form, because brokers may re-serialise JSON."""
+    return hashlib.sha256(shapes.canonical(data)).hexdigest()
+
+
+def sign(
+    actor: Actor,
+    *,
+    data: bytes | None = None,
+    jti: str | None = None,
+    lifetime: timedelta = timedelta(hours=12),
+) -> str:
+    """A token as the platform issues it; for the local stack and for tests, where we are the platform."""
+    now = datetime.now(UTC)
+    claims: dict[str, object] = {
+        "iss": config().token_issuer,
+        "sub": actor.user_id,
+        "role": actor.role,
+        "iat": now,
+        "exp": now + lifetime,
+    }
+    if data is not None:
+        claims |= {"jti": jti, "data_sha256": data_sha256(data)}
+    return jwt.encode(claims, config().secrets[0], algorithm="HS256")
+
+
+def _claims(token: str, *, required: list[str]) -> dict[str, Any]:
+    if not config().secrets:
+        raise Rejected("unsigned", "no SERVICE_SECRETS are configured, so no token can be trusted")
+    for secret in config().secrets:
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                secret,
+                algorithms=["HS256"],
+                issuer=config().token_issuer,
+                leeway=LEEWAY_S,
+                options={"require": required},
+            )
+            return claims
+        except jwt.InvalidSignatureError:
+            continue
+        except jwt.ExpiredSignatureError:
+            raise Rejected("expired", "the token has expired: ask the platform for a new one") from None
+        except jwt.InvalidTokenError as error:
+            raise Rejected("token_invalid", f"the token is not valid: {error}") from None
+    raise Rejected("token_invalid", "the token is signed by nobody we know")

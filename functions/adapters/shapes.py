@@ -1,0 +1,64 @@
+"""The wire shapes of events: JSON in and out of the domain's dataclasses, by pydantic, and published as JSON Schema."""
+
+import json
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from functions.domain.errors import Rejected
+from functions.domain.event import BY_TYPE, Actor, Asked, Event
+
+T = TypeVar("T")
+
+
+@cache
+def _adapter(shape: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(shape)
+
+
+def dump(event: Event) -> bytes:
+    """The event's `data`, as JSON."""
+    shape, value = (event.shape, event.asked) if isinstance(event, Asked) else (type(event), event)
+    return _adapter(shape).dump_json(value)
+
+
+def parse(shape: type[T], data: bytes) -> T:
+    """JSON as this shape; Rejected names the first field that is wrong and what would be right."""
+    try:
+        value: T = _adapter(shape).validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise Rejected("invalid_request", f"{where or 'data'}: {first['msg']}", field=where or None) from None
+    return value
+
+
+def event(type_: str, *, subject: str, data: bytes, actor: Actor | None) -> Event:
+    """The event of this type attribute; Rejected when it is none of ours or its data does not fit."""
+    cls = BY_TYPE.get(type_)
+    if cls is None:
+        raise Rejected("unknown_event", f"no function here hears {type_!r}")
+    if issubclass(cls, Asked):
+        if actor is None:
+            raise Rejected("unsigned", "events from outside carry a signed `authtoken` extension")
+        return cls.of(job_id=subject, actor=actor, asked=parse(cls.shape, data))
+    return parse(cls, data)
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """The JSON Schema of every event's `data`, by type attribute."""
+    found = {}
+    for type_, cls in sorted(BY_TYPE.items()):
+        shape = cls.shape if issubclass(cls, Asked) else cls
+        found[type_] = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": type_} | _adapter(
+            shape
+        ).json_schema()
+    return found
+
+
+def canonical(data: bytes) -> bytes:
+    """JSON in the canonical form of RFC 8785, whatever a broker did to its spelling on the way."""
+    import rfc8785
+
+    return rfc8785.dumps(json.loads(data))

@@ -1,0 +1,235 @@
+"""One attempt at a job, from the claim to the report: every line Postgres, S3 and ComfyUI have a part in.
+
+Imported by the runner after its claim, because what it needs takes longer to load than a claim may.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from sqlalchemy import Connection
+
+from functions.adapters import jobs, models, outbox, postgres, queue, results, storage, workflows
+from functions.adapters.comfyui import ComfyUI, Progress
+from functions.adapters.lease import Lease
+from functions.complete import policy
+from functions.config import config
+from functions.domain import event
+from functions.domain.errors import Failure, Rejected, RenderFailed, Unavailable
+from functions.domain.graph import Graph, Lora
+from functions.domain.job import LIVE, RUNNING, Job, State
+from functions.domain.workflow import bind
+
+log = logging.getLogger(__name__)
+SOURCE = "/functions/render"
+COMFYUI_START_S = 300  # a cold ComfyUI loads its nodes before it answers
+
+
+@dataclass
+class Attempt:
+    """A job in this runner's hands; `job` follows it from state to state."""
+
+    lease: Lease
+    job: Job
+
+    @classmethod
+    def begin(cls, lease: Lease) -> Self | None:
+        """Take the claimed job on in Postgres, which decides whose it is; None when there is nothing to render.
+
+        A job found running was held by a runner whose lease ran out: that attempt is over, and this is the next one
+        while any are left.
+        """
+        with postgres.transaction() as tx:
+            job = jobs.locked(tx, lease.job_id)
+            if job is None or job.state not in LIVE:
+                log.info("job %s needs no render", lease.job_id)
+                return None
+            if job.state in RUNNING:
+                if not policy().allows(Failure.WORKER_LOST, attempt=job.attempt):
+                    outbox.put(tx, SOURCE, [_lost(job)])
+                    return None
+                job = _move(tx, job, State.QUEUED, cause="worker_lost", attempt=job.attempt + 1, worker=None)
+            job = _move(tx, job, State.DISPATCHING, worker=lease.worker)
+        lease.attempt = job.attempt
+        return cls(lease=lease, job=job)
+
+    def render(self, *, stop: Callable[[], bool]) -> event.RenderSucceeded:
+        """Prepare, paint and store; gives the news. RenderFailed when there is no picture, GivenBack when stopped."""
+        began = time.monotonic()
+        self._progress(Progress(phase="preparing"))
+        comfyui = ComfyUI(config().need("comfyui_url"))
+        with comfyui:
+            system = comfyui.ready(wait_s=COMFYUI_START_S, stop=stop)
+            with _failures():
+                graph = self._prepare()
+            comfyui.check(graph)
+            with postgres.transaction() as tx:
+                self.job = _move(tx, self._ours(tx), State.IN_PROGRESS)
+            prompt_id = f"{self.job.id}-{self.job.attempt}-{uuid.uuid4().hex[:12]}"
+            posted = time.monotonic()
+            rendered = comfyui.render(
+                graph,
+                prompt_id=prompt_id,
+                deadline_s=self._deadline_s(),
+                on_progress=self._progress,
+                stop=stop,
+            )
+            painted = time.monotonic()
+            with _failures():
+                kept = tuple(
+                    results.store(self.job, index, comfyui.fetch(image)) for index, image in enumerate(rendered.images)
+                )
+                manifest_key = results.write_manifest(
+                    self.job,
+                    kept,
+                    {
+                        "model": self.job.model,
+                        "comfyui_version": system.version,
+                        "prompt_id": prompt_id,
+                        "started_at": rendered.started_at.isoformat(),
+                        "finished_at": rendered.finished_at.isoformat(),
+                        "timings_ms": dict(rendered.timings),
+                    },
+                )
+        return event.RenderSucceeded(
+            job_id=self.job.id,
+            attempt=self.job.attempt,
+            worker=self.lease.worker,
+            artifacts=kept,
+            manifest_key=manifest_key,
+            prompt_id=prompt_id,
+            comfyui_version=system.version,
+            prepare_ms=_ms(posted - began),
+            render_ms=_ms(painted - posted),
+            upload_ms=_ms(time.monotonic() - painted),
+        )
+
+    def tell(self, news: event.RenderSucceeded) -> None:
+        """Report the pictures."""
+        with postgres.transaction() as tx:
+            outbox.put(tx, SOURCE, [news])
+
+    def tell_failed(self, failed: RenderFailed) -> None:
+        """Report that there are none, and why."""
+        news = event.RenderFailed(
+            job_id=self.job.id,
+            attempt=self.job.attempt,
+            worker=self.lease.worker,
+            kind=failed.kind,
+            code=failed.code,
+            detail=failed.detail,
+        )
+        with postgres.transaction() as tx:
+            outbox.put(tx, SOURCE, [news])
+
+    def give_back(self) -> None:
+        """Back into the queue at the place it had, on the same attempt: the job did nothing wrong."""
+        with postgres.transaction() as tx:
+            job = jobs.locked(tx, self.job.id)
+            if job is None or not job.held_by(self.lease.worker, self.job.attempt):
+                return
+            _move(tx, job, State.QUEUED, cause="given_back", worker=None)
+            postgres.after_commit(tx, lambda: queue.release(self.lease.pool, job.id, self.lease.worker, give_back=True))
+
+    def _ours(self, tx: Connection) -> Job:
+        """The job, still in these hands; RenderFailed when it is not, though nobody will act on that word."""
+        job = jobs.locked(tx, self.job.id)
+        if job is None or not job.held_by(self.lease.worker, self.job.attempt):
+            raise RenderFailed(Failure.WORKER_LOST, "not_ours", "the job went to another runner or was called off")
+        return job
+
+    def _prepare(self) -> Graph:
+        """The job's graph, with every file it names in place."""
+        job = self.job
+        workflow = workflows.fetch(job.workflow_id, job.workflow_version, job.workflow_sha256)
+        with postgres.transaction() as tx:
+            checkpoint = models.find(tx, models.CHECKPOINTS, job.model)
+            loras = [(models.find(tx, models.LORAS, lora["id"]), float(lora["strength"])) for lora in job.loras]
+        values: dict[str, Any] = {
+            "prompt": job.prompt,
+            "negative_prompt": job.negative_prompt,
+            "model": self._fetched(checkpoint),
+            "seed": job.seed,
+        }
+        return bind(
+            workflow,
+            {name: value for name, value in values.items() if name in workflow.parameters} | dict(job.parameters),
+            [Lora(name=self._fetched(lora), strength=strength) for lora, strength in loras],
+            filename_prefix=f"{job.id}-{job.attempt}/{self.lease.worker[-12:].replace('.', '-')}",
+        )
+
+    def _fetched(self, model: models.Model) -> str:
+        name, known = models.fetch(model)
+        if known != model:
+            with postgres.transaction() as tx:
+                models.learn(tx, known)
+        return name
+
+    def _deadline_s(self) -> float:
+        """Seconds the render may take: from its work, not a constant, so that neither a long job is cut short nor a
+        hung one waited for."""
+        parameters = self.job.parameters
+        megapixels: float = parameters.get("width", 1024) * parameters.get("height", 1024) / 1e6
+        work: float = megapixels * parameters.get("steps", 28) * self.job.images
+        return config().render_deadline_s + work * config().render_s_per_megapixel_step
+
+    def _progress(self, progress: Progress) -> None:
+        try:
+            queue.tell_progress(self.job.id, vars(progress) | {"attempt": self.job.attempt})
+        except Unavailable as error:
+            log.debug("progress not told: %s", error)  # nobody is kept from their picture by this
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """What may go wrong around S3 and the workflow, as failures of a render."""
+    try:
+        yield
+    except storage.Missing as missing:
+        raise RenderFailed(Failure.PERMANENT, "object_missing", f"{missing} is not in the store") from missing
+    except (models.Corrupt, storage.Conflict) as wrong:
+        raise RenderFailed(Failure.PERMANENT, "object_changed", str(wrong)) from wrong
+    except ValueError as wrong:
+        raise RenderFailed(Failure.PERMANENT, "workflow_changed", str(wrong)) from wrong
+    except Rejected as no:
+        raise RenderFailed(Failure.PERMANENT, no.code, f"{no.field}: {no.detail}" if no.field else no.detail) from no
+    except Unavailable as error:
+        raise RenderFailed(Failure.TRANSIENT, "storage_unavailable", str(error)) from error
+
+
+MOVED = {
+    State.QUEUED: event.JobQueued,
+    State.DISPATCHING: event.JobDispatching,
+    State.IN_PROGRESS: event.JobInProgress,
+}
+
+
+def _move(tx: Connection, job: Job, state: State, *, cause: str | None = None, **changes: Any) -> Job:
+    """Move the job, and tell it."""
+    moved = job.to(state, cause=cause, changed_at=datetime.now(UTC), **changes)
+    jobs.save(tx, moved)
+    told = moved.told(was=job.state)
+    if state is State.QUEUED:
+        told |= {"worker": job.worker}
+    outbox.put(tx, SOURCE, [MOVED[state](**told)])
+    return moved
+
+
+def _lost(job: Job) -> event.RenderFailed:
+    return event.RenderFailed(
+        job_id=job.id,
+        attempt=job.attempt,
+        worker=job.worker or "",
+        kind=Failure.WORKER_LOST,
+        code="worker_lost",
+        detail="the runner's lease ran out, and no try is left",
+    )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

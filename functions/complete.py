@@ -1,0 +1,89 @@
+"""complete: what a runner reports is kept, tried again, or given up and refunded.
+
+hears   render.succeeded
+        render.failed
+says    job.awaiting_review   the pictures are kept; a curator decides
+        job.queued            another try, after a backoff
+        job.failed            no try is left, or none can help
+        credits.transferred   the refund
+"""
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection
+
+from functions.adapters import artifacts, jobs, ledger, postgres, queue
+from functions.config import config
+from functions.domain import transfer
+from functions.domain.event import (
+    Event,
+    JobAwaitingReview,
+    JobFailed,
+    JobQueued,
+    RenderFailed,
+    RenderSucceeded,
+)
+from functions.domain.job import Job, State
+from functions.domain.retry import Policy
+
+
+def complete(tx: Connection, event: RenderSucceeded | RenderFailed) -> Sequence[Event]:
+    """Act on a runner's last word; the word of a runner that no longer holds the job counts for nothing."""
+    job = jobs.locked(tx, event.job_id)
+    if job is None or not job.held_by(event.worker, event.attempt):
+        return ()
+    if isinstance(event, RenderSucceeded):
+        return _keep(tx, job, event)
+    if policy().allows(event.kind, attempt=job.attempt):
+        return _retry(tx, job, event)
+    return _give_up(tx, job, event)
+
+
+def policy() -> Policy:
+    """The installation's retry policy."""
+    return Policy(retries=config().retries, base_s=config().retry_base_s, cap_s=config().retry_cap_s)
+
+
+def _keep(tx: Connection, job: Job, event: RenderSucceeded) -> Sequence[Event]:
+    now = datetime.now(UTC)
+    artifacts.keep(tx, job.id, job.attempt, event.artifacts, at=now)
+    kept = job.to(State.AWAITING_REVIEW, changed_at=now)
+    jobs.save(tx, kept)
+    postgres.after_commit(tx, lambda: queue.remove(job.pool, job.id))
+    return [JobAwaitingReview(**kept.told(was=job.state), artifacts=event.artifacts)]
+
+
+def _retry(tx: Connection, job: Job, event: RenderFailed) -> Sequence[Event]:
+    now = datetime.now(UTC)
+    run_at = now + timedelta(seconds=policy().backoff_s(attempt=job.attempt, chance=random.random()))  # noqa: S311
+    again = job.to(
+        State.QUEUED,
+        cause=event.code,
+        detail=event.detail,
+        attempt=job.attempt + 1,
+        worker=None,
+        run_at=run_at,
+        changed_at=now,
+    )
+    jobs.save(tx, again)
+    postgres.after_commit(tx, lambda: queue.retry(job.pool, job.id, due_ms=job.due_ms, run_at=run_at))
+    return [JobQueued(**again.told(was=job.state))]
+
+
+def _give_up(tx: Connection, job: Job, event: RenderFailed) -> Sequence[Event]:
+    failed = job.to(State.FAILED, cause=event.code, detail=event.detail, changed_at=datetime.now(UTC))
+    jobs.save(tx, failed)
+    refund = ledger.post(tx, transfer.refund(job, authorised_by="/functions/complete"))
+    record = {
+        "user_id": job.user_id,
+        "pool": job.pool,
+        "attempts": job.attempt,
+        "errors": [f"{move.attempt}: {move.cause}" for move in jobs.history(tx, job.id) if move.cause],
+        "detail": event.detail,
+    }
+    postgres.after_commit(tx, lambda: queue.remove(job.pool, job.id))
+    postgres.after_commit(tx, lambda: queue.bury(job.id, record))
+    told: list[Event] = [JobFailed(**failed.told(was=job.state), detail=event.detail)]
+    return [*told, refund] if refund else told

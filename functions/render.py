@@ -1,0 +1,104 @@
+"""render: the one-shot runner. It claims one job, lets ComfyUI paint it, stores the pictures, reports, and ends.
+
+`python -m functions.render`, beside a ComfyUI, started by KEDA for a waiting job.
+
+says    job.dispatching    it has claimed the job and fetches what the render needs
+        job.in_progress    ComfyUI has the graph
+        render.succeeded   pictures and manifest are in the outputs bucket
+        render.failed      they are not; complete decides what follows
+        job.queued         it was told to stop, or found the job in dead hands: back into the queue
+
+Exit codes: 0 done, or nothing waited; 10 failed for good; 11 failed, another try may help; 12 the job was given back.
+"""
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from functions.adapters import queue
+from functions.config import config
+from functions.domain.errors import Failure, GivenBack, RenderFailed, Unavailable
+
+if TYPE_CHECKING:
+    from functions.adapters.lease import Lease
+
+log = logging.getLogger("functions.render")
+DONE, FAILED, FAILED_FOR_NOW, GAVE_BACK = 0, 10, 11, 12
+PATIENCE_S = 600  # how long news waits for Postgres to take it, while the lease is kept alive
+T = TypeVar("T")
+
+
+def main() -> int:
+    """Claim, render, report; gives the exit code."""
+    from functions.logs import configure
+
+    configure("render")
+    told_to_stop: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: told_to_stop.append(number))
+    pool, worker = config().claiming_pool, config().worker
+    job_id = queue.claim(pool, worker)
+    if job_id is None:
+        log.info("nothing waits in %s", pool)
+        return DONE
+    if config().ready_file:
+        Path(str(config().ready_file)).touch()
+    log.info("claimed %s", job_id)
+    # What follows takes a while to load; none of it may delay the claim.
+    from functions.adapters.lease import Lease
+
+    with Lease(pool=pool, job_id=job_id, worker=worker) as lease:
+        code = _work(lease, stop=lambda: bool(told_to_stop) or lease.lost)
+    if not lease.lost:
+        queue.release(pool, job_id, worker, give_back=code == GAVE_BACK)
+    return code
+
+
+def _work(lease: "Lease", *, stop: Callable[[], bool]) -> int:
+    """The attempt, told whichever way it ends. A crash here tells nothing: the lease lapses, and the next runner
+    finds the job in dead hands."""
+    from functions.adapters import outbox
+    from functions.attempt import Attempt
+
+    try:
+        attempt = _insist(lambda: Attempt.begin(lease), stop=stop)
+        if attempt is None:
+            return DONE
+        try:
+            succeeded = attempt.render(stop=stop)
+            _insist(lambda: attempt.tell(succeeded), stop=lambda: lease.lost)
+            return DONE
+        except RenderFailed as failed:
+            log.warning("job %s attempt %d: %s", lease.job_id, attempt.job.attempt, failed)
+            reason = failed
+            _insist(lambda: attempt.tell_failed(reason), stop=lambda: lease.lost)
+            return FAILED if failed.kind is Failure.PERMANENT else FAILED_FOR_NOW
+        except GivenBack:
+            log.info("job %s is given back", lease.job_id)
+            _insist(attempt.give_back, stop=lambda: lease.lost)
+            raise
+    except GivenBack:
+        return GAVE_BACK
+    finally:
+        outbox.MARKS.flush()
+
+
+def _insist(what: Callable[[], T], *, stop: Callable[[], bool]) -> T:
+    """Do this, however long it takes Postgres to come back; GivenBack when there is no more reason to wait."""
+    until, wait_s = time.monotonic() + PATIENCE_S, 0.5
+    while True:
+        try:
+            return what()
+        except Unavailable as error:
+            if stop() or time.monotonic() > until:
+                raise GivenBack from error
+            log.warning("%s; trying again in %.1f s", error, wait_s)
+            time.sleep(wait_s)
+            wait_s = min(wait_s * 2, 10)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""serve: CloudEvents in, answers out, under functions-framework's http signature and its ASGI server.
+
+`FUNCTION_SOURCE=functions/serve.py FUNCTION_TARGET=<verb> functions-framework --asgi` serves one verb; the target `api`
+serves REST and the console. A target is made when it is asked for, so each process loads its own verb and no other.
+
+The answer to an event: 204 with an empty body when it is answered (also when it was before); 422 for what no retry can
+help, which sends it to the dead letter sink; 503 for "try again"; 400 for what is no CloudEvent. Never 404, 409 or 429:
+a Knative Broker retries those. The body is empty throughout, because a Broker takes any other for a failed delivery.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import functions_framework.aio
+from cloudevents.exceptions import GenericException
+from cloudevents.http import CloudEvent, from_http
+from starlette.requests import Request
+from starlette.responses import Response
+
+from functions.adapters import admission, identity, shapes
+from functions.domain.errors import Rejected, Unavailable
+from functions.domain.event import BY_TYPE, Asked
+from functions.hear import Heard, hear
+from functions.logs import configure
+
+VERBS = ("submit", "debit", "dispatch", "complete", "review", "cancel", "sweep")
+LIMIT_BYTES = 256 * 1024
+
+log = logging.getLogger("functions.serve")
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def __getattr__(name: str) -> Handler:
+    if name == "api":
+        from functions.api.app import serve_api
+
+        made: Handler = serve_api
+    elif name in VERBS:
+        made = _listener(name)
+    else:
+        raise AttributeError(name)
+    configure(name)
+    made.__name__ = name
+    registered: Handler = functions_framework.aio.http(made)  # type: ignore[assignment]
+    return registered
+
+
+def _listener(verb: str) -> Handler:
+    answer = _sweep if verb == "sweep" else _answer
+
+    async def listen(request: Request) -> Response:
+        if request.method in ("GET", "HEAD"):
+            return Response(status_code=200 if request.url.path in ("/healthz", "/readyz") else 404)
+        if request.method != "POST":
+            return Response(status_code=405)
+        body = await _bounded(request)
+        if body is None:
+            return Response(status_code=422)
+        return Response(status_code=await asyncio.to_thread(answer, verb, request.headers, body))
+
+    return listen
+
+
+async def _bounded(request: Request) -> bytes | None:
+    """The body; None as soon as it is longer than any event of ours may be."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LIMIT_BYTES:
+            return None
+    return bytes(body)
+
+
+def _answer(verb: str, headers: Mapping[str, str], body: bytes) -> int:
+    """Let the verb hear what a Broker delivered; gives the status to answer with."""
+    try:
+        event = from_http(_decoded(headers), body, data_unmarshaller=_raw)
+    except (GenericException, ValueError, TypeError):
+        return 400
+    try:
+        hear(verb, read(event))
+    except Rejected as no:
+        log.warning("%s: 422 for %s: %s", verb, event["id"], no.code)
+        return 422
+    except Unavailable as error:
+        log.warning("%s: 503 for %s: %s", verb, event["id"], error)
+        return 503
+    return 204
+
+
+def read(event: CloudEvent) -> Heard:
+    """A CloudEvent as the verbs hear it; whoever asks from outside must have signed for it."""
+    data = event.get_data()
+    if not isinstance(data, bytes):
+        raise Rejected("invalid_request", "the event has no data")
+    try:
+        json.loads(data)
+    except ValueError:
+        raise Rejected("invalid_request", "the event's data is not JSON") from None
+    type_, subject = str(event["type"]), str(event.get("subject") or "")
+    cls = BY_TYPE.get(type_)
+    asked = cls is not None and issubclass(cls, Asked)
+    signature = identity.signature(event.get("authtoken"), data) if asked else None
+    if asked:
+        admission.check_job_id(subject)
+    return Heard(
+        source=str(event["source"]),
+        id=str(event["id"]),
+        event=shapes.event(type_, subject=subject, data=data, actor=signature.actor if signature else None),
+        signature=signature,
+    )
+
+
+def _sweep(verb: str, headers: Mapping[str, str], body: bytes) -> int:
+    """The clock's tick says nothing but that time has passed."""
+    from functions.sweep import sweep
+
+    try:
+        sweep()
+    except Unavailable as error:
+        log.warning("%s: %s; the next tick goes on", verb, error)
+        return 503
+    return 204
+
+
+def _decoded(headers: Mapping[str, str]) -> dict[str, str]:
+    """Attribute values as they were before they became header values (CloudEvents HTTP binding 1.0.2, 3.1.3.2)."""
+    return {name: unquote(value) if name.lower().startswith("ce-") else value for name, value in headers.items()}
+
+
+def _raw(data: Any) -> bytes:
+    """The data as JSON bytes, whichever mode brought it: a structured event has it parsed already."""
+    return data if isinstance(data, bytes) else data.encode() if isinstance(data, str) else json.dumps(data).encode()

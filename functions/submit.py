@@ -1,0 +1,59 @@
+"""submit: a request becomes a priced, stored job.
+
+hears   job.requested
+says    job.submitted   the job is stored with its price; nothing is paid yet
+        job.rejected    it never became a job: nothing stored, nothing charged
+"""
+
+import secrets
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from functions.adapters import admission, jobs
+from functions.config import config
+from functions.domain.errors import Rejected
+from functions.domain.event import JobRequested, JobSubmitted
+from functions.domain.job import Job, State
+from functions.domain.place import due_ms
+from functions.domain.request import SEED_LIMIT, exact_seed
+
+
+def submit(tx: Connection, event: JobRequested) -> JobSubmitted | None:
+    """Role, parameters, balance, then the job, in this order; Rejected names the first that fails."""
+    actor, asked = event.actor, event.asked
+    if actor.role not in config().submit_roles.upper().split(","):
+        raise Rejected("role_not_allowed", f"{actor.role} may not ask for pictures here: {config().submit_roles} may")
+    seed = secrets.randbelow(SEED_LIMIT) if asked.seed is None else exact_seed(asked.seed)
+    admitted = admission.admit(tx, asked, seed=seed)
+    short = admission.shortfall(tx, actor, admitted.quote.credits)
+    if short:
+        raise Rejected("insufficient_credits", str(short))
+    now = datetime.now(UTC)
+    job = Job(
+        id=event.job_id,
+        user_id=actor.user_id,
+        role=actor.role,
+        pool=admitted.pool,
+        state=State.SUBMITTED,
+        prompt=asked.prompt,
+        negative_prompt=asked.negative_prompt,
+        workflow_id=admitted.workflow.id,
+        workflow_version=admitted.workflow.version,
+        workflow_sha256=admitted.workflow_sha256,
+        model=asked.model,
+        loras=tuple({"id": lora.id, "strength": lora.strength} for lora in asked.loras),
+        seed=seed,
+        parameters=admitted.parameters,
+        images=admitted.images,
+        credits=admitted.quote.credits,
+        boost=asked.boost,
+        tags=asked.tags,
+        collection_id=asked.collection_id,
+        due_ms=due_ms(submitted_ms=round(now.timestamp() * 1000), role=actor.role, boost=asked.boost),
+        submitted_at=now,
+        changed_at=now,
+    )
+    if not jobs.add(tx, job):
+        raise Rejected("job_exists", f"there is a job {job.id} already: give each job an id of its own")
+    return JobSubmitted(job_id=job.id, user_id=job.user_id, credits=job.credits)
