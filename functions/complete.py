@@ -11,6 +11,7 @@ says    job.awaiting_review   the pictures are kept; a curator decides
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -80,10 +81,16 @@ def _give_up(tx: Connection, job: Job, event: RenderFailed) -> Sequence[Event]:
         "user_id": job.user_id,
         "pool": job.pool,
         "attempts": job.attempt,
-        "errors": [f"{move.attempt}: {move.cause}" for move in jobs.history(tx, job.id) if move.cause],
+        "errors": [_error(move) for move in jobs.history(tx, job.id) if move.cause],
         "detail": event.detail,
     }
     postgres.after_commit(tx, lambda: queue.remove(job.pool, job.id))
     postgres.after_commit(tx, lambda: queue.bury(job.id, record))
     told: list[Event] = [JobFailed(**failed.told(was=job.state), detail=event.detail)]
     return [*told, refund] if refund else told
+
+
+def _error(move: jobs.Transition) -> dict[str, Any]:
+    """What went wrong with which attempt: a job on its way back into the queue counts its next one already."""
+    failed = move.attempt - 1 if move.to_state is State.QUEUED else move.attempt
+    return {"attempt": failed, "code": move.cause, "worker": move.worker, "at": move.at.isoformat()}

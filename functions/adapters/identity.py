@@ -54,14 +54,17 @@ def data_sha256(data: bytes) -> str:
 def sign(
     actor: Actor,
     *,
+    secret: str,
+    issuer: str,
     data: bytes | None = None,
     jti: str | None = None,
     lifetime: timedelta = timedelta(hours=12),
 ) -> str:
-    """A token as the platform issues it; for the local stack and for tests, where we are the platform."""
+    """A token as the platform issues it; with `data`, one that signs an event. For whoever plays the platform: the
+    local stack, and tests."""
     now = datetime.now(UTC)
     claims: dict[str, object] = {
-        "iss": config().token_issuer,
+        "iss": issuer,
         "sub": actor.user_id,
         "role": actor.role,
         "iat": now,
@@ -69,7 +72,7 @@ def sign(
     }
     if data is not None:
         claims |= {"jti": jti, "data_sha256": data_sha256(data)}
-    return jwt.encode(claims, config().secrets[0], algorithm="HS256")
+    return jwt.encode(claims, secret, algorithm="HS256")
 
 
 def _claims(token: str, *, required: list[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from functions.adapters import broker, postgres, shapes
 from functions.adapters.broker import Envelope
 from functions.config import config
 from functions.domain.errors import Unavailable
-from functions.domain.event import Event
+from functions.domain.event import Event, JobRejected
 
 log = logging.getLogger(__name__)
 
@@ -134,3 +134,12 @@ STORY = text("SELECT id, source, type, time, told_at FROM outbox WHERE subject =
 def story(tx: Connection, job_id: str) -> list[Telling]:
     """Every event told about a job, oldest first."""
     return [Telling(**row._mapping) for row in tx.execute(STORY, {"job_id": job_id})]
+
+
+REFUSAL = text("SELECT data::text FROM outbox WHERE source = '/functions/submit' AND id = :id")
+
+
+def refusal(tx: Connection, job_id: str) -> JobRejected | None:
+    """Why this request never became a job; None when it was not refused."""
+    told = tx.execute(REFUSAL, {"id": f"{job_id}:{JobRejected.name}"}).scalar()
+    return None if told is None else shapes.parse(JobRejected, str(told).encode())

@@ -169,5 +169,25 @@ def progress(job_id: str) -> dict[str, Any] | None:
     return record
 
 
+def glance(
+    waiting: Mapping[str, str], running: Sequence[str]
+) -> tuple[dict[str, int], dict[str, dict[str, Any]]]:
+    """What a watcher of many jobs wants, in one round trip: how many are ahead of each waiting job (job id -> pool),
+    and the latest word on each running one's render. Jobs of which there is nothing to say are left out."""
+    with _answering():
+        line = client().pipeline(transaction=False)
+        for job_id, pool in waiting.items():
+            line.zrank(keys(pool)[0], job_id)
+        for job_id in running:
+            line.xrevrange(progress_key(job_id), count=1)
+        said = line.execute() if waiting or running else []
+    ranks = zip(waiting, said[: len(waiting)], strict=True)
+    words = zip(running, said[len(waiting) :], strict=True)
+    return (
+        {job_id: rank for job_id, rank in ranks if rank is not None},
+        {job_id: json.loads(last[0][1]["record"]) for job_id, last in words if last},
+    )
+
+
 def _ms(moment: datetime | None) -> int:
     return 0 if moment is None else round(moment.timestamp() * 1000)

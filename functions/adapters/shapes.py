@@ -26,7 +26,7 @@ def dump(event: Event) -> bytes:
 def parse(shape: type[T], data: bytes) -> T:
     """JSON as this shape; Rejected names the first field that is wrong and what would be right."""
     try:
-        value: T = _adapter(shape).validate_json(data, strict=True)
+        value: T = _adapter(shape).validate_json(data, strict=True)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])

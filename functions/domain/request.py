@@ -65,7 +65,7 @@ class JobRequest:
     collection_id: Annotated[str, Len(1, 128)] | None = None
 
     def values(self, *, seed: int) -> dict[str, Any]:
-        """What was asked of the workflow's parameters, the seed resolved; what is left open is the workflow's to say."""
+        """What was asked of the workflow's parameters, the seed resolved; what is left open, the workflow says."""
         asked = {name: getattr(self, name) for name in PARAMETERS}
         return {name: value for name, value in asked.items() if value is not None} | {"seed": seed}
 
