@@ -36,6 +36,7 @@ def client() -> "S3Client":
         aws_access_key_id=config().s3_access_key_id,
         aws_secret_access_key=config().s3_secret_access_key,
         config=Config(
+            signature_version="s3v4",
             s3={"addressing_style": "path"},
             connect_timeout=5,
             read_timeout=60,

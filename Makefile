@@ -1,0 +1,66 @@
+# What this house can do. `make` alone lists it. Everything is installed into .venv, from the lock file.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test check format lint types migrate schemas lock browser clean
+
+help: ## list what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## install everything into .venv, as the lock file says
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@echo "installing into .venv (once, about a minute)" >&2
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(READY) ## start everything, render one picture, stay up until Ctrl-C
+	@$(BIN)/python -m functions.local run $(ARGS)
+
+demo: $(READY) ## the same, and end; ARGS="--prompt ... --width 512 --steps 20"; the last line is JSON
+	@$(BIN)/python -m functions.local demo $(ARGS)
+
+test: $(READY) browser ## run the tests; ARGS="tests/test_story.py"
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## format, lint, types, layers and tests: what must pass before a change lands
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(MAKE) --no-print-directory test
+
+format: $(READY) ## lay the code out, and mend what a linter can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lint: $(READY) ## look for mistakes
+	@$(BIN)/ruff check .
+
+types: $(READY) ## check the types
+	@$(BIN)/mypy
+
+migrate: $(READY) ## bring the schema of DATABASE_URL up to date
+	@$(BIN)/vsgen migrate $(ARGS)
+
+schemas: $(READY) ## write the events' JSON Schemas from the code
+	@$(BIN)/vsgen schemas $(ARGS)
+
+lock: ## choose versions anew, and pin them
+	@$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --all-extras --no-header \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.lock pyproject.toml $(ARGS)
+
+# The console's tests need a browser. Where none is installed they are skipped, but for CI, which installs one.
+browser:
+ifeq ($(CHROMIUM),)
+ifeq ($(CI),true)
+	@{ apt-get update && apt-get install --yes --no-install-recommends chromium; } >/dev/null
+endif
+endif
+
+clean: ## remove what was installed and what the local stack keeps
+	rm -rf .venv .state build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,87 @@
+"""What a fresh stack begins with: the shipped workflows, models to name in a request, and a curator with credits.
+
+Everything is put in place by its own name and only once, so a second start changes nothing.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from functions.adapters import ledger, models, postgres, storage, workflows
+from functions.adapters.comfyui import ComfyUI
+from functions.config import config
+from functions.domain import transfer
+from functions.domain.errors import RenderFailed
+
+WORKFLOWS = Path(__file__).parents[1] / "workflows"
+USER, ROLE = "demo", "CURATOR"
+WELCOME_CREDITS = 1000
+FILES = (
+    ("checkpoints", "meadow-sd15.safetensors"),
+    ("checkpoints", "harbour-xl.safetensors"),
+    ("loras", "ink-wash.safetensors"),
+)
+
+
+def tiny_model(name: str) -> bytes:
+    """A valid safetensors file with one small tensor, different for each name: enough for the stand-in, and for
+    every key, size and digest on the way to be real."""
+    tensor = hashlib.sha256(name.encode()).digest() * 64
+    header = json.dumps({"seed": {"dtype": "U8", "shape": [len(tensor)], "data_offsets": [0, len(tensor)]}}).encode()
+    header += b" " * (-len(header) % 8)
+    return struct.pack("<Q", len(header)) + header + tensor
+
+
+def workflow_documents() -> Iterator[bytes]:
+    """The workflow documents that ship with the package."""
+    for path in sorted(WORKFLOWS.glob("*/*.json")):
+        yield path.read_bytes()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeded:
+    """What there is to ask for: the model a request names when its asker has no wish, and all that can be named."""
+
+    default_model: str | None
+    checkpoints: tuple[str, ...]
+
+
+def seed(*, comfyui_url: str | None) -> Seeded:
+    """Fill an empty stack; `comfyui_url` names a ComfyUI of the user's own, whose models are made known as they lie."""
+    found = _tiny_files() if comfyui_url is None else _listed_by(ComfyUI(comfyui_url))
+    with postgres.transaction() as tx:
+        for document in workflow_documents():
+            workflows.publish(tx, document)
+        models.register(tx, found)
+        ledger.post(tx, transfer.grant(USER, WELCOME_CREDITS, key="welcome", authorised_by="local stack"))
+        checkpoints = tuple(m.name for m in models.all_of(tx, models.CHECKPOINTS))
+    mine = [m.name for m in found if m.kind == models.CHECKPOINTS]
+    return Seeded(default_model=mine[0] if mine else None, checkpoints=checkpoints)
+
+
+def _tiny_files() -> list[models.Model]:
+    found = []
+    for kind, name in FILES:
+        data, key = tiny_model(name), f"{kind}/{name}"
+        storage.write_once(config().models_bucket, key, data, content_type="application/octet-stream")
+        sha256 = hashlib.sha256(data).hexdigest()
+        found.append(models.Model(kind=kind, name=name, object_key=key, sha256=sha256, size_bytes=len(data)))
+    return found
+
+
+def _listed_by(comfyui: ComfyUI) -> list[models.Model]:
+    """What this ComfyUI lists itself, to be used where it lies."""
+    found = []
+    with comfyui:
+        for kind in (models.CHECKPOINTS, models.LORAS):
+            try:
+                names = comfyui.models(kind)
+            except RenderFailed as failed:
+                raise RuntimeError(f"COMFYUI_URL: {failed.detail}") from failed
+            found += [
+                models.Model(kind=kind, name=name, object_key=None, sha256=None, size_bytes=None) for name in names
+            ]
+    return found
