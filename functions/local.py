@@ -115,7 +115,14 @@ class _Ended(Exception):
 
     def __init__(self, why: str, **result: Any) -> None:
         super().__init__(why)
-        empty: dict[str, Any] = {"job_id": None, "state": None, "attempts": 0, "credits": 0, "artifacts": [], "seconds": 0.0}
+        empty: dict[str, Any] = {
+            "job_id": None,
+            "state": None,
+            "attempts": 0,
+            "credits": 0,
+            "artifacts": [],
+            "seconds": 0.0,
+        }
         self.result = empty | result | {"error": why}
 
 
@@ -141,7 +148,7 @@ def _story(platform: CoreAPI, request: dict[str, Any], *, timeout_s: float) -> d
         "state": job["state"],
         "attempts": job["attempt"],
         "credits": job["credits"],
-        "artifacts": [_told(artifact) for artifact in job["artifacts"]],
+        "artifacts": [_told(platform, artifact) for artifact in job["artifacts"]],
         "seconds": round(time.monotonic() - began, 3),
     }
     if job["state"] != "completed":
@@ -153,9 +160,8 @@ def _story(platform: CoreAPI, request: dict[str, Any], *, timeout_s: float) -> d
 def _watch(platform: CoreAPI, job_id: str, *, until: tuple[str, ...], deadline: float) -> dict[str, Any]:
     """Follow the job with a progress bar (a line a state, where there is no terminal) to one of these states."""
     seen = None
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=out, transient=True
-    ) as bar:
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("asked for", total=100)
         while True:
             job = platform.job(job_id)
@@ -171,14 +177,18 @@ def _watch(platform: CoreAPI, job_id: str, *, until: tuple[str, ...], deadline: 
             time.sleep(0.1)
 
 
-def _told(artifact: dict[str, Any]) -> dict[str, Any]:
-    names = ("id", "sha256", "width", "height", "content_type", "collection_id", "key")
-    return {name: artifact[name] for name in names if name in artifact}
+def _told(platform: CoreAPI, artifact: dict[str, Any]) -> dict[str, Any]:
+    names = ("id", "sha256", "size_bytes", "content_type", "width_px", "height_px", "collection_id")
+    return {name: artifact[name] for name in names} | {"url": _url(platform, artifact)}
+
+
+def _url(platform: CoreAPI, artifact: dict[str, Any]) -> str:
+    return f"{platform.api_url}/v1/artifacts/{artifact['id']}/content"
 
 
 def _show(platform: CoreAPI, job_id: str, job: dict[str, Any]) -> None:
     for artifact in job["artifacts"]:
-        out.print(f"  picture  {platform.api_url}/v1/artifacts/{artifact['id']}/content")
+        out.print(f"  picture  {_url(platform, artifact)}")
     out.print(f"  story    {platform.api_url}/v1/jobs/{job_id}")
 
 

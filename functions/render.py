@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("functions.render")
 DONE, FAILED, FAILED_FOR_NOW, GAVE_BACK = 0, 10, 11, 12
 PATIENCE_S = 600  # how long news waits for Postgres to take it, while the lease is kept alive
+GRACE_S = 10  # how long a runner that was told to stop tries to say so; after that its lease speaks for it
 T = TypeVar("T")
 
 
@@ -53,8 +54,16 @@ def main() -> int:
     with Lease(pool=pool, job_id=job_id, worker=worker) as lease:
         code = _work(lease, stop=lambda: bool(told_to_stop) or lease.lost)
     if not lease.lost:
-        queue.release(pool, job_id, worker, give_back=code == GAVE_BACK)
+        _let_go(lease, give_back=code == GAVE_BACK)
     return code
+
+
+def _let_go(lease: "Lease", *, give_back: bool) -> None:
+    """End the lease. Without Redis it ends by itself, a little later."""
+    try:
+        queue.release(lease.pool, lease.job_id, lease.worker, give_back=give_back)
+    except Unavailable as error:
+        log.warning("the lease of %s is left to lapse: %s", lease.job_id, error)
 
 
 def _work(lease: "Lease", *, stop: Callable[[], bool]) -> int:
@@ -78,7 +87,7 @@ def _work(lease: "Lease", *, stop: Callable[[], bool]) -> int:
             return FAILED if failed.kind is Failure.PERMANENT else FAILED_FOR_NOW
         except GivenBack:
             log.info("job %s is given back", lease.job_id)
-            _insist(attempt.give_back, stop=lambda: lease.lost)
+            _insist(attempt.give_back, stop=lambda: lease.lost, patience_s=GRACE_S)
             raise
     except GivenBack:
         return GAVE_BACK
@@ -86,9 +95,9 @@ def _work(lease: "Lease", *, stop: Callable[[], bool]) -> int:
         outbox.MARKS.flush()
 
 
-def _insist(what: Callable[[], T], *, stop: Callable[[], bool]) -> T:
+def _insist(what: Callable[[], T], *, stop: Callable[[], bool], patience_s: float = PATIENCE_S) -> T:
     """Do this, however long it takes Postgres to come back; GivenBack when there is no more reason to wait."""
-    until, wait_s = time.monotonic() + PATIENCE_S, 0.5
+    until, wait_s = time.monotonic() + patience_s, 0.5
     while True:
         try:
             return what()

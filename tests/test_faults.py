@@ -4,8 +4,6 @@ Every test here breaks a real part of the running stack at a bad moment, and the
 """
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import psutil
