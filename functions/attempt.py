@@ -49,6 +49,9 @@ class Attempt:
             if job is None or job.state not in LIVE:
                 log.info("job %s needs no render", lease.job_id)
                 return None
+            if job.held_by(lease.worker, job.attempt):
+                lease.attempt = job.attempt  # a first try at this was kept, though its answer was lost
+                return cls(lease=lease, job=job)
             if job.state in RUNNING:
                 if not policy().allows(Failure.WORKER_LOST, attempt=job.attempt):
                     outbox.put(tx, SOURCE, [_lost(job)])
@@ -68,7 +71,7 @@ class Attempt:
             with _failures():
                 graph = self._prepare()
             comfyui.check(graph)
-            with postgres.transaction() as tx:
+            with _failures(), postgres.transaction() as tx:
                 self.job = _move(tx, self._ours(tx), State.IN_PROGRESS)
             prompt_id = f"{self.job.id}-{self.job.attempt}-{uuid.uuid4().hex[:12]}"
             posted = time.monotonic()
@@ -187,7 +190,7 @@ class Attempt:
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """What may go wrong around S3 and the workflow, as failures of a render."""
+    """What may go wrong around Postgres, S3 and the workflow, as failures of a render."""
     try:
         yield
     except storage.Missing as missing:
@@ -199,7 +202,7 @@ def _failures() -> Iterator[None]:
     except Rejected as no:
         raise RenderFailed(Failure.PERMANENT, no.code, f"{no.field}: {no.detail}" if no.field else no.detail) from no
     except Unavailable as error:
-        raise RenderFailed(Failure.TRANSIENT, "storage_unavailable", str(error)) from error
+        raise RenderFailed(Failure.TRANSIENT, "neighbour_unavailable", str(error)) from error
 
 
 MOVED = {

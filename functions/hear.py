@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from functions.adapters import inbox, outbox, postgres
+from functions.adapters import inbox, jobs, outbox, postgres
 from functions.adapters.identity import Signature
 from functions.domain.errors import Rejected
 from functions.domain.event import Event, JobRejected, JobRequested
@@ -53,12 +53,20 @@ def hear(function: str, heard: Heard) -> Sequence[Event]:
             said = _listed(verb(function)(tx, heard.event))
             outbox.put(tx, f"/functions/{function}", said)
     except Rejected as no:
-        log.warning("%s rejected %s: %s", function, heard.id, no.code)
         if isinstance(heard.event, JobRequested):
-            _reject(function, heard, no)
+            refuse(function, source=heard.source, id=heard.id, job_id=heard.event.job_id, no=no)
         raise
     log.info("%s heard %s, said %s", function, heard.id, [event.name for event in said])
     return said
+
+
+def refuse(function: str, *, source: str, id: str, job_id: str, no: Rejected) -> None:
+    """Tell that a request never became a job. The refusal is the effect: it is remembered and told once, however often
+    the request comes; where a job of this id lives, nobody is told that it does not."""
+    with postgres.transaction() as tx:
+        if inbox.first(tx, function=function, source=source, id=id) and jobs.get(tx, job_id) is None:
+            told = JobRejected(job_id=job_id, code=no.code, detail=no.detail, field=no.field)
+            outbox.put(tx, f"/functions/{function}", [told])
 
 
 def _listed(said: Said) -> Sequence[Event]:
@@ -73,11 +81,3 @@ def _use(tx: Connection, heard: Heard) -> None:
         tx, jti=signed.jti, event_id=f"{heard.source} {heard.id}", expires_at=signed.expires_at
     ):
         raise Rejected("replayed", "this signature was used for another event")
-
-
-def _reject(function: str, heard: Heard, no: Rejected) -> None:
-    """The refusal is the effect: it is remembered and told once, however often the request comes."""
-    with postgres.transaction() as tx:
-        if inbox.first(tx, function=function, source=heard.source, id=heard.id):
-            told = JobRejected(job_id=heard.event.job_id, code=no.code, detail=no.detail, field=no.field)
-            outbox.put(tx, f"/functions/{function}", [told])

@@ -25,6 +25,8 @@ from functions.domain.errors import Failure, GivenBack, RenderFailed, Unavailabl
 
 if TYPE_CHECKING:
     from functions.adapters.lease import Lease
+    from functions.attempt import Attempt
+    from functions.domain.event import RenderSucceeded
 
 log = logging.getLogger("functions.render")
 DONE, FAILED, FAILED_FOR_NOW, GAVE_BACK = 0, 10, 11, 12
@@ -77,7 +79,7 @@ def _work(lease: "Lease", *, stop: Callable[[], bool]) -> int:
         if attempt is None:
             return DONE
         try:
-            succeeded = attempt.render(stop=stop)
+            succeeded = _rendered(attempt, stop)
             _insist(lambda: attempt.tell(succeeded), stop=lambda: lease.lost)
             return DONE
         except RenderFailed as failed:
@@ -93,6 +95,17 @@ def _work(lease: "Lease", *, stop: Callable[[], bool]) -> int:
         return GAVE_BACK
     finally:
         outbox.MARKS.flush()
+
+
+def _rendered(attempt: "Attempt", stop: Callable[[], bool]) -> "RenderSucceeded":
+    """The pictures. An error nobody planned is a failure like others: told now, rather than when the lease lapses."""
+    try:
+        return attempt.render(stop=stop)
+    except (RenderFailed, GivenBack):
+        raise
+    except Exception as error:
+        log.exception("job %s: the runner is at fault", attempt.job.id)
+        raise RenderFailed(Failure.TRANSIENT, "runner_error", error.__class__.__name__) from error
 
 
 def _insist(what: Callable[[], T], *, stop: Callable[[], bool], patience_s: float = PATIENCE_S) -> T:

@@ -23,8 +23,8 @@ from starlette.responses import Response
 
 from functions.adapters import admission, identity, shapes
 from functions.domain.errors import Rejected, Unavailable
-from functions.domain.event import BY_TYPE, Asked
-from functions.hear import Heard, hear
+from functions.domain.event import BY_TYPE, Asked, JobRequested
+from functions.hear import Heard, hear, refuse
 from functions.logs import configure
 
 VERBS = ("submit", "debit", "dispatch", "complete", "review", "cancel", "sweep")
@@ -82,37 +82,39 @@ def _answer(verb: str, headers: Mapping[str, str], body: bytes) -> int:
     except (GenericException, ValueError, TypeError):
         return 400
     try:
-        hear(verb, read(event))
+        hear(verb, read(verb, event))
     except Rejected as no:
         log.warning("%s: 422 for %s: %s", verb, event["id"], no.code)
         return 422
     except Unavailable as error:
         log.warning("%s: 503 for %s: %s", verb, event["id"], error)
         return 503
+    except Exception:
+        # Said here, because what functions-framework would log is the exception's text, and that may quote a prompt.
+        log.exception("%s: 500 for %s", verb, event["id"])
+        return 500
     return 204
 
 
-def read(event: CloudEvent) -> Heard:
+def read(verb: str, event: CloudEvent) -> Heard:
     """A CloudEvent as the verbs hear it; whoever asks from outside must have signed for it."""
-    data = event.get_data()
-    if not isinstance(data, bytes):
-        raise Rejected("invalid_request", "the event has no data")
+    source, id, subject = str(event["source"]), str(event["id"]), str(event.get("subject") or "")
+    if len(source) > 512 or len(id) > 512:
+        raise Rejected("invalid_event", "an event's source and id have at most 512 characters")
+    data: bytes = event.get_data() or b""  # `_raw` made bytes of whatever there was
+    cls = BY_TYPE.get(str(event["type"]))
+    if cls is None or not issubclass(cls, Asked):
+        told = shapes.event(str(event["type"]), subject=subject, data=data, actor=None)
+        return Heard(source=source, id=id, event=told)
+    admission.check_job_id(subject)
     try:
-        json.loads(data)
-    except ValueError:
-        raise Rejected("invalid_request", "the event's data is not JSON") from None
-    type_, subject = str(event["type"]), str(event.get("subject") or "")
-    cls = BY_TYPE.get(type_)
-    asked = cls is not None and issubclass(cls, Asked)
-    signature = identity.signature(event.get("authtoken"), data) if asked else None
-    if asked:
-        admission.check_job_id(subject)
-    return Heard(
-        source=str(event["source"]),
-        id=str(event["id"]),
-        event=shapes.event(type_, subject=subject, data=data, actor=signature.actor if signature else None),
-        signature=signature,
-    )
+        signature = identity.signature(event.get("authtoken"), data)
+        asked = shapes.event(str(event["type"]), subject=subject, data=data, actor=signature.actor)
+    except Rejected as no:
+        if cls is JobRequested:
+            refuse(verb, source=source, id=id, job_id=subject, no=no)
+        raise
+    return Heard(source=source, id=id, event=asked, signature=signature)
 
 
 def _sweep(verb: str, headers: Mapping[str, str], body: bytes) -> int:

@@ -5,6 +5,7 @@ from urllib.parse import quote
 from functions.adapters import storage
 from functions.adapters.artifacts import Kept
 from functions.config import config
+from functions.domain.errors import Rejected
 from functions.domain.event import ArtifactAccepted
 from functions.domain.job import Job
 
@@ -14,14 +15,18 @@ TAG = "generated"
 def hand_over(job: Job, picture: Kept, *, collection_id: str, reviewer_id: str) -> ArtifactAccepted:
     """Copy the picture into the collection, and all a gallery needs to know of it.
 
-    The key is computed from collection and picture, so a second copy after a crash lands on the first.
+    The key is computed from collection and picture, so a second copy after a crash lands on the first. Rejected when
+    there is nothing to copy.
     """
     key = f"collections/{quote(collection_id, safe='')}/{picture.id}{_suffix(picture)}"
-    storage.copy(
-        (config().outputs_bucket, picture.object_key),
-        (config().collections_bucket, key),
-        content_type=picture.content_type,
-    )
+    try:
+        storage.copy(
+            (config().outputs_bucket, picture.object_key),
+            (config().collections_bucket, key),
+            content_type=picture.content_type,
+        )
+    except storage.Missing as missing:
+        raise Rejected("object_missing", f"{missing} is gone from the store, or its collections bucket is") from missing
     return ArtifactAccepted(
         job_id=job.id,
         artifact_id=picture.id,

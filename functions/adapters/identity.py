@@ -29,7 +29,7 @@ class Signature:
 def bearer(token: str) -> Actor:
     """The user a REST call's token speaks for; Rejected when the token is not the platform's or no longer valid."""
     claims = _claims(token, required=CLAIMS)
-    return Actor(user_id=str(claims["sub"]), role=str(claims["role"]).upper())
+    return _actor(claims)
 
 
 def signature(token: str | None, data: bytes) -> Signature:
@@ -40,10 +40,22 @@ def signature(token: str | None, data: bytes) -> Signature:
     if not hmac.compare_digest(str(claims["data_sha256"]), data_sha256(data)):
         raise Rejected("altered", "the event's data is not what was signed")
     return Signature(
-        actor=Actor(user_id=str(claims["sub"]), role=str(claims["role"]).upper()),
-        jti=str(claims["jti"])[:128],
+        actor=_actor(claims),
+        jti=_plain(claims, "jti"),
         expires_at=datetime.fromtimestamp(float(claims["exp"]), UTC),
     )
+
+
+def _actor(claims: dict[str, Any]) -> Actor:
+    return Actor(user_id=_plain(claims, "sub"), role=_plain(claims, "role").upper())
+
+
+def _plain(claims: dict[str, Any], name: str) -> str:
+    """A claim that becomes a key: opaque, but short and printable."""
+    value = claims[name]
+    if not isinstance(value, str) or not 1 <= len(value) <= 128 or not value.isprintable():
+        raise Rejected("token_invalid", f"the token's {name} must be 1 to 128 printable characters")
+    return value
 
 
 def data_sha256(data: bytes) -> str:

@@ -81,13 +81,13 @@ def statement(
 OF_JOB = text("""
 SELECT id, reason, CASE WHEN debit_account = :account THEN -amount ELSE amount END AS change,
        balance, job_id, undoes, authorised_by, at
-FROM generator_credit_transaction WHERE id IN (:job_id || ':debit', :job_id || ':refund') ORDER BY at
+FROM generator_credit_transaction WHERE id = ANY(:ids) ORDER BY at
 """)
 
 
 def of_job(tx: Connection, account: str, job_id: str) -> list[Entry]:
     """What a job did to its user's account: the debit, and the refund if there was one."""
-    rows = tx.execute(OF_JOB, {"account": account, "job_id": job_id})
+    rows = tx.execute(OF_JOB, {"account": account, "ids": [f"{job_id}:debit", f"{job_id}:refund"]})
     return [Entry(**dict(row._mapping) | {"reason": Reason(row.reason)}) for row in rows]
 
 

@@ -114,7 +114,7 @@ def _download(model: Model, bucket: str, folder: Path, told: Callable[[int, int]
     if total is None:
         raise storage.Missing(f"{bucket}/{model.object_key}")
     digest, done = hashlib.sha256(), 0
-    part = folder / f".{_plain(model.name)}.{os.getpid()}.part"
+    part = folder / f".{_plain(model.name)}.part"  # one writer, under the lock: what a killed one left is overwritten
     try:
         with part.open("wb") as file:
             for chunk in storage.stream(bucket, model.object_key):

@@ -7,7 +7,7 @@ telling costs no commit of its own. A crash in between means a second telling, w
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -29,7 +29,7 @@ ON CONFLICT (source, id) DO NOTHING
 """)
 
 
-def put(tx: Connection, source: str, events: Iterable[Event]) -> None:
+def put(tx: Connection, source: str, events: Sequence[Event]) -> None:
     """Keep these events with the work of this transaction, and post them once it stands."""
     now = datetime.now(UTC)
     letters = [

@@ -7,6 +7,7 @@ from functools import cache
 
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from functions.config import config
 from functions.domain.errors import Unavailable
@@ -41,7 +42,7 @@ def transaction() -> Iterator[Connection]:
     """
     try:
         tx = engine().connect()
-    except (DBAPIError, OSError) as error:
+    except (DBAPIError, PoolTimeout, OSError) as error:
         raise Unavailable(f"Postgres cannot be reached: {error.__class__.__name__}") from error
     tx.info[AFTER] = []
     try:

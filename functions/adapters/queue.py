@@ -169,9 +169,7 @@ def progress(job_id: str) -> dict[str, Any] | None:
     return record
 
 
-def glance(
-    waiting: Mapping[str, str], running: Sequence[str]
-) -> tuple[dict[str, int], dict[str, dict[str, Any]]]:
+def glance(waiting: Mapping[str, str], running: Sequence[str]) -> tuple[dict[str, int], dict[str, dict[str, Any]]]:
     """What a watcher of many jobs wants, in one round trip: how many are ahead of each waiting job (job id -> pool),
     and the latest word on each running one's render. Jobs of which there is nothing to say are left out."""
     with _answering():

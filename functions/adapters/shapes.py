@@ -29,7 +29,8 @@ def parse(shape: type[T], data: bytes) -> T:
         value: T = _adapter(shape).validate_json(data, strict=True)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        # An unknown field is named as it was sent, so its name is whatever somebody chose to send.
+        where = ".".join(str(part) for part in first["loc"]).encode("unicode_escape").decode()[:100]
         raise Rejected("invalid_request", f"{where or 'data'}: {first['msg']}", field=where or None) from None
     return value
 
@@ -58,7 +59,11 @@ def schemas() -> dict[str, dict[str, Any]]:
 
 
 def canonical(data: bytes) -> bytes:
-    """JSON in the canonical form of RFC 8785, whatever a broker did to its spelling on the way."""
+    """JSON in the canonical form of RFC 8785, whatever a broker did to its spelling on the way; Rejected when it is no
+    JSON, or holds a number that JSON readers would not agree on."""
     import rfc8785
 
-    return rfc8785.dumps(json.loads(data))
+    try:
+        return rfc8785.dumps(json.loads(data))
+    except (ValueError, RecursionError) as error:
+        raise Rejected("invalid_request", f"the event's data is not plain JSON: {error.__class__.__name__}") from None

@@ -7,6 +7,7 @@ One credit is one 1024 x 1024 picture at 28 steps by a workflow of complexity 1.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from math import ceil
 from typing import Any
 
@@ -33,7 +34,9 @@ def quote(parameters: Mapping[str, Any], *, complexity: float, loras: int, boost
     """The price of a job with these resolved parameters, under a workflow of this complexity (1.0: plain text to
     image). A parameter that the workflow does not have counts as the reference's."""
     pixels = parameters.get("width", 1024) * parameters.get("height", 1024)
-    work = pixels / REFERENCE_PIXELS * parameters.get("steps", REFERENCE_STEPS) / REFERENCE_STEPS * complexity
+    steps = parameters.get("steps", REFERENCE_STEPS)
+    # Fractions, because a float a hair above a whole number would be rounded up to the next credit.
+    work = Fraction(pixels * steps, REFERENCE_PIXELS * REFERENCE_STEPS) * Fraction(str(complexity))
     return Quote(
         version=VERSION,
         render=parameters.get("images", 1) * max(1, ceil(work)),

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Interval, Len
+from annotated_types import Interval, Len, Predicate
 
 from functions.domain.errors import Rejected
 
@@ -20,8 +20,16 @@ CLOSED = {"extra": "forbid"}  # a misspelt field is an error, not a silence
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}$"
 JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
-Prompt = Annotated[str, Len(1, 4000)]
-Name = Annotated[str, Len(1, 200)]
+
+def storable(text: str) -> bool:
+    """Whether Postgres can keep the text: it knows no NUL."""
+    return "\0" not in text
+
+
+Prompt = Annotated[str, Len(1, 4000), Predicate(storable)]
+Name = Annotated[str, Len(1, 200), Predicate(storable)]
+Collection = Annotated[str, Len(1, 128), Predicate(storable)]
+Reason = Annotated[str, Len(0, 500), Predicate(storable)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +56,7 @@ class JobRequest:
 
     __pydantic_config__: ClassVar = CLOSED
     prompt: Prompt
-    negative_prompt: Annotated[str, Len(0, 4000)] = ""
+    negative_prompt: Annotated[str, Len(0, 4000), Predicate(storable)] = ""
     workflow: WorkflowChoice = field(default_factory=WorkflowChoice)
     model: Name
     loras: Annotated[tuple[LoraChoice, ...], Len(0, 12)] = ()
@@ -61,8 +69,8 @@ class JobRequest:
     height: Annotated[int, Interval(ge=16, le=4096)] | None = None
     images: Annotated[int, Interval(ge=1, le=8)] | None = None
     boost: Annotated[int, Interval(ge=0, le=1000)] = 0
-    tags: Annotated[tuple[Annotated[str, Len(1, 64)], ...], Len(0, 8)] = ()
-    collection_id: Annotated[str, Len(1, 128)] | None = None
+    tags: Annotated[tuple[Name, ...], Len(0, 8)] = ()
+    collection_id: Collection | None = None
 
     def values(self, *, seed: int) -> dict[str, Any]:
         """What was asked of the workflow's parameters, the seed resolved; what is left open, the workflow says."""
@@ -99,7 +107,7 @@ class CancelRequest:
     """Call a job off."""
 
     __pydantic_config__: ClassVar = CLOSED
-    reason: Annotated[str, Len(0, 500)] = ""
+    reason: Reason = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,5 +117,5 @@ class ReviewDecision:
     __pydantic_config__: ClassVar = CLOSED
     artifact_id: Annotated[str, Len(1, 80)]
     decision: Literal["accept", "discard"]
-    collection_id: Annotated[str, Len(1, 128)] | None = None
-    reason: Annotated[str, Len(0, 500)] = ""
+    collection_id: Collection | None = None
+    reason: Reason = ""

@@ -19,7 +19,8 @@ from functions.domain.graph import Graph, Lora, LoraSlot, invalid, parse_graph, 
 from functions.domain.parameter import Parameter, Value, all_text
 
 ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
+# Released versions only, and no number longer than Postgres sorts by.
+VERSION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
 # SaveImage expands %tokens% and fails on paths that leave its folder: only plain relative names pass.
 PREFIX = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)+[A-Za-z0-9_-]+")
 KEYS = {
@@ -57,7 +58,7 @@ class Workflow:
             raise invalid(f"the document has an unknown key {unknown[0]!r}", field=unknown[0])
         if not isinstance(raw.get("id"), str) or not ID.fullmatch(raw["id"]):
             raise invalid("id must be lower-case letters, digits, - and _, at most 63", field="id")
-        if not isinstance(raw.get("version"), str) or not SEMVER.fullmatch(raw["version"]):
+        if not isinstance(raw.get("version"), str) or not VERSION.fullmatch(raw["version"]):
             raise invalid("version must be a semantic version such as 1.0.0", field="version")
         graph = parse_graph(raw.get("graph"))
         return cls(
