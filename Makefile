@@ -16,7 +16,8 @@ $(READY): requirements.lock pyproject.toml
 	@echo "installing into .venv (once, about a minute)" >&2
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@said=$$($(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e . 2>&1) \
+		|| { echo "$$said" >&2; exit 1; }
 	@touch $@
 
 run: $(READY) ## start everything, render one picture, stay up until Ctrl-C
