@@ -90,6 +90,12 @@ class Config:
         return str(value)
 
 
+SCHEMES = {
+    "database_url": ("postgresql+pg8000://",),
+    "migrations_database_url": ("postgresql+pg8000://",),
+    "redis_url": ("redis://", "rediss://", "unix://"),
+    **{name: ("http://", "https://") for name in ("s3_endpoint_url", "k_sink", "comfyui_url")},
+}
 SETTINGS = {setting.name: setting for setting in fields(Config)}
 
 
@@ -108,6 +114,12 @@ def read(environ: Mapping[str, str]) -> Config:
                 f"{name.upper()}={text!r} is not {kind.__name__}: {setting.metadata['about']}"
             ) from None
     found = Config(**values)
+    for name, schemes in SCHEMES.items():
+        url = getattr(found, name)
+        if url and not url.startswith(schemes):
+            raise Misconfigured(
+                f"{name.upper()} must begin with {' or '.join(schemes)}: {SETTINGS[name].metadata['about']}"
+            )
     if found.heartbeat_s * 2 > found.lease_s:
         raise Misconfigured(
             "HEARTBEAT_S must be at most half of LEASE_S, or a lease runs out between two signs of life"

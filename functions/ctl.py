@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from functions.adapters.migrations import MigrationRefused
 from functions.config import SETTINGS, Misconfigured, config
 from functions.domain.errors import Unavailable
 
@@ -74,7 +75,7 @@ def main() -> None:
     """The command line, with what an operator can mend said in one line."""
     try:
         app()
-    except (Misconfigured, Unavailable) as error:
+    except (Misconfigured, Unavailable, MigrationRefused) as error:
         typer.echo(f"vsgen: {error}", err=True)
         sys.exit(1)
 

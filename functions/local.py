@@ -21,6 +21,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from functions.adapters.migrations import MigrationRefused
+from functions.config import Misconfigured
 from functions.domain.errors import Unavailable
 from functions.stack import state
 from functions.stack.house import House
@@ -230,7 +232,7 @@ def _started(state_folder: Path, gpus: int) -> Iterator[House]:
     except state.AlreadyRunning as busy:
         out.print(f"[red]{busy}[/red]" + (f"\nIts console is at {busy.stack['api_url']}/" if busy.stack else ""))
         raise typer.Exit(1) from None
-    except (ServiceFailed, Unavailable, PermissionError) as failed:
+    except (ServiceFailed, Unavailable, Misconfigured, MigrationRefused, PermissionError) as failed:
         out.print(f"[red]{failed}[/red]")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

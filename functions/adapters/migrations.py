@@ -8,8 +8,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pg8000.native import Connection
+from pg8000.native import Connection, DatabaseError, InterfaceError
 from sqlalchemy import make_url
+
+from functions.domain.errors import Unavailable
 
 FOLDER = Path(__file__).parents[2] / "migrations"
 LOCK = 0x76736765  # "vsge"
@@ -48,13 +50,17 @@ def migrate(database_url: str, migrations: list[Migration] | None = None) -> lis
     """Bring the schema up to date as the owner in `database_url`; gives the names of what was run now."""
     migrations = known() if migrations is None else migrations
     url = make_url(database_url)
-    connection = Connection(
-        user=url.username or "",
-        password=url.password,
-        host=url.host or "localhost",
-        port=url.port or 5432,
-        database=url.database,
-    )
+    try:
+        connection = Connection(
+            user=url.username or "",
+            password=url.password,
+            host=url.host or "localhost",
+            port=url.port or 5432,
+            database=url.database,
+        )
+    except (DatabaseError, InterfaceError) as error:
+        said = error.args[0].get("M") if isinstance(error.args[0], dict) else error
+        raise Unavailable(f"Postgres at {url.host}:{url.port or 5432} does not let us in: {said}") from error
     try:
         connection.run("SELECT pg_advisory_lock(:lock)", lock=LOCK)
         connection.run(JOURNAL)

@@ -37,8 +37,8 @@ class WorkflowChoice:
     """Which workflow to run; without a version, the newest one."""
 
     __pydantic_config__: ClassVar = CLOSED
-    id: Annotated[str, Len(1, 64)] = "txt2img"
-    version: Annotated[str, Len(1, 32)] | None = None
+    id: Annotated[str, Len(1, 64), Predicate(storable)] = "txt2img"
+    version: Annotated[str, Len(1, 32), Predicate(storable)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class ReviewDecision:
     """What a curator decides about one picture; accepting names the collection it goes to."""
 
     __pydantic_config__: ClassVar = CLOSED
-    artifact_id: Annotated[str, Len(1, 80)]
+    artifact_id: Annotated[str, Len(1, 80), Predicate(storable)]
     decision: Literal["accept", "discard"]
     collection_id: Collection | None = None
     reason: Reason = ""

@@ -46,13 +46,14 @@ class House:
         environ: Mapping[str, str] | None = None,
         told: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.state = State(root)
-        self.supervisor = Supervisor()
         self._gpus, self._step_ms, self._told = gpus, step_ms, told
         given = os.environ if environ is None else environ
+        settings.read(given)  # what is set wrong is said before anything is started
         # A proxy for the world is none for loopback, and some clients would ask it.
         self.env = {k: v for k, v in given.items() if not k.lower().endswith("_proxy")}
         self.seeded: seed.Seeded | None = None
+        self.state = State(root)
+        self.supervisor = Supervisor()
 
     def __enter__(self) -> Self:
         try:
@@ -98,7 +99,7 @@ class House:
         for name in migrations.migrate(self.env.get("MIGRATIONS_DATABASE_URL") or self.env["DATABASE_URL"]):
             self._told(f"migration {name}")
         self._told("the Broker and the functions")
-        self.supervisor.start(self._broker(), *(self._function(name) for name in (*VERBS, "api")))
+        self.supervisor.start(self._broker(), *(self.function(name) for name in (*VERBS, "api")))
         self.seeded = seed.seed(comfyui_url=own_comfyui)
         self.scaler = autoscaler.Autoscaler(
             autoscaler.read(ROOT / "keda" / "scaledjob.yaml"),
@@ -180,7 +181,8 @@ class House:
             ready=f"{self.broker_url}/healthz",
         )
 
-    def _function(self, name: str) -> Service:
+    def function(self, name: str) -> Service:
+        """The service that runs one of the functions."""
         program = Path(sys.executable).parent / "functions-framework"
         return Service(
             name=name,

@@ -15,6 +15,7 @@ from functions.adapters.comfyui import ComfyUI
 from functions.config import config
 from functions.domain import transfer
 from functions.domain.errors import RenderFailed
+from functions.stack.process import ServiceFailed
 
 WORKFLOWS = Path(__file__).parents[1] / "workflows"
 USER, ROLE = "demo", "CURATOR"
@@ -80,7 +81,7 @@ def _listed_by(comfyui: ComfyUI) -> list[models.Model]:
             try:
                 names = comfyui.models(kind)
             except RenderFailed as failed:
-                raise RuntimeError(f"COMFYUI_URL: {failed.detail}") from failed
+                raise ServiceFailed(f"COMFYUI_URL: {failed.detail}") from failed
             found += [
                 models.Model(kind=kind, name=name, object_key=None, sha256=None, size_bytes=None) for name in names
             ]

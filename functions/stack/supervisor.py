@@ -68,16 +68,21 @@ class _Post:
         name, code = self.service.name, self.child.exit_code()
         log.warning("%s ended with %s and starts again; its log is %s", name, code, self.service.log)
 
+    def ask_to_stop(self) -> None:
+        self.child.ask_to_stop()
+
     def stop(self) -> None:
         self.child.stop()
 
 
 class Supervisor:
-    """Starts services in order, restarts what dies, stops everything in reverse order."""
+    """Starts services in order, restarts what dies, stops everything in reverse order; what was started together is
+    stopped together."""
 
     def __init__(self, *, look_every_s: float = _LOOK_EVERY_S) -> None:
         self._look_every_s = look_every_s
         self._order: list[_Post | Tended] = []
+        self._together: list[list[_Post]] = []
         self._asked: queue.Queue[Callable[[], None]] = queue.Queue()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._live, name="supervisor", daemon=True)
@@ -86,6 +91,7 @@ class Supervisor:
     def start(self, *services: Service) -> None:
         """Start these together and return once all are ready; ServiceFailed quotes the log if one is not."""
         posts = [self._post(service) for service in services]
+        self._together.append(posts)
         for post in posts:
             post.child.wait_ready()
             post.was_ready = True
@@ -155,6 +161,8 @@ class Supervisor:
                 self._asked.get(timeout=self._look_every_s)()
             self._look()
         for tended in reversed(self._order):
+            for post in next((those for those in self._together if those[-1:] == [tended]), []):
+                _survive(post.ask_to_stop)
             _survive(tended.stop)
 
     def _look(self) -> None:

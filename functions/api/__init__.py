@@ -1,0 +1,1 @@
+"""The REST door and its console: one file a resource, and `app` brings them together."""
