@@ -1,15 +1,13 @@
 """Request bodies: bounded before they are read, JSON and nothing else, every wrong field named, no value repeated."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 from pydantic import TypeAdapter, ValidationError
 
-from functions.api.problem import FieldError, Invalid, invalid
+from functions.api.problem import invalid
 from functions.domain.errors import Rejected
 
 T = TypeVar("T")
@@ -49,12 +47,6 @@ def parse(shape: type[T], data: bytes) -> T:
         if found[0]["type"] == "json_invalid":
             raise Rejected("invalid_json", found[0]["msg"]) from None
         raise invalid(found) from None
-    # JSON can say NUL, Postgres cannot keep it.
-    unkeepable = [
-        FieldError(field=path, detail="must not hold a NUL character") for path, text in _texts(value) if "\0" in text
-    ]
-    if unkeepable:
-        raise Invalid(unkeepable)
     return value
 
 
@@ -79,18 +71,6 @@ def _ref(shape: type) -> dict[str, str]:
 @cache
 def _adapter(shape: Any) -> TypeAdapter[Any]:
     return TypeAdapter(shape)
-
-
-def _texts(value: object, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in a parsed body, with its place."""
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, tuple | list):
-        for number, part in enumerate(value):
-            yield from _texts(part, f"{path}.{number}")
-    elif is_dataclass(value):
-        for field in fields(value):
-            yield from _texts(getattr(value, field.name), f"{path}.{field.name}".lstrip("."))
 
 
 def _too_large() -> Rejected:

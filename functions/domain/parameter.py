@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from functions.domain.errors import Rejected
 from functions.domain.graph import invalid
+from functions.domain.text import storable
 
 MAX_SEED = 2**64 - 1  # KSampler's `seed` input in ComfyUI's /object_info
 
@@ -116,9 +117,9 @@ class Parameter:
                 return value
             case Type.NUMBER, int() | float() if _finite(value):
                 return float(value)
-            case (Type.TEXT, str()) if _storable(value):
+            case (Type.TEXT, str()) if storable(value):
                 return value
-            case ((Type.CHOICE | Type.MODEL), str()) if value and _storable(value):
+            case ((Type.CHOICE | Type.MODEL), str()) if value and storable(value):
                 return value
         raise Rejected("parameter_invalid", f"{self.name} must be {WORDS[self.type]}", field=self.name)
 
@@ -176,8 +177,3 @@ def _finite(number: float) -> bool:
         return math.isfinite(number)
     except OverflowError:  # an integer too large for a float
         return False
-
-
-def _storable(text: str) -> bool:
-    """Whether the text survives UTF-8 and Postgres: no unpaired surrogates, no NUL."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)

@@ -12,23 +12,18 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Interval, Len, Predicate
 
 from functions.domain.errors import Rejected
+from functions.domain.text import storable
 
 SEED_LIMIT = 2**64
 CLOSED = {"extra": "forbid"}  # a misspelt field is an error, not a silence
 
-#: Identities from outside are opaque, and become parts of paths and keys: bounded, and without a way out of a folder.
-IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}$"
+#: A job's id is a part of object keys: bounded, and without a way out of a folder.
 JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
-
-
-def storable(text: str) -> bool:
-    """Whether Postgres can keep the text: it knows no NUL."""
-    return "\0" not in text
-
 
 Prompt = Annotated[str, Len(1, 4000), Predicate(storable)]
 Name = Annotated[str, Len(1, 200), Predicate(storable)]
 Collection = Annotated[str, Len(1, 128), Predicate(storable)]
+Word = Annotated[str, Len(1, 64), Predicate(storable)]
 Reason = Annotated[str, Len(0, 500), Predicate(storable)]
 
 
@@ -37,8 +32,8 @@ class WorkflowChoice:
     """Which workflow to run; without a version, the newest one."""
 
     __pydantic_config__: ClassVar = CLOSED
-    id: Annotated[str, Len(1, 64), Predicate(storable)] = "txt2img"
-    version: Annotated[str, Len(1, 32), Predicate(storable)] | None = None
+    id: Word = "txt2img"
+    version: Word | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +58,8 @@ class JobRequest:
     seed: int | Annotated[str, Len(1, 20)] | None = None
     steps: Annotated[int, Interval(ge=1, le=200)] | None = None
     cfg: Annotated[float, Interval(ge=0, le=40)] | None = None
-    sampler: Annotated[str, Len(1, 64)] | None = None
-    scheduler: Annotated[str, Len(1, 64)] | None = None
+    sampler: Word | None = None
+    scheduler: Word | None = None
     width: Annotated[int, Interval(ge=16, le=4096)] | None = None
     height: Annotated[int, Interval(ge=16, le=4096)] | None = None
     images: Annotated[int, Interval(ge=1, le=8)] | None = None

@@ -44,8 +44,10 @@ def test_a_header_that_is_no_token_of_the_platform_s_is_refused_with_401(stack: 
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-def test_a_user_id_that_could_lead_out_of_a_folder_is_refused(calling_as: Callable[..., Caller]) -> None:
-    problem(calling_as("../root").get("/v1/credits"), 401, "token_invalid")
+def test_a_user_id_is_the_platforms_own_as_long_as_it_is_short_and_printable(calling_as: Callable[..., Caller]) -> None:
+    assert calling_as("Zoë Ünal/../7").get("/v1/credits").json()["user_id"] == "Zoë Ünal/../7"
+    for unfit in ("", "a\0b", "a\nb", "x" * 129):
+        problem(calling_as(unfit).get("/v1/credits"), 401, "token_invalid")
 
 
 def test_without_a_token_one_is_whoever_the_machine_s_owner_named(house: House) -> None:
