@@ -144,7 +144,7 @@ def _story(platform: CoreAPI, request: dict[str, Any], *, timeout_s: float) -> d
     if job["state"] == "awaiting_review":
         for artifact in job["artifacts"]:
             platform.decide(job_id, artifact["id"], "accept", COLLECTION)
-        job = _watch(platform, job_id, until=FINISHED[1:], deadline=began + timeout_s)
+        job = _watch(platform, job_id, until=FINISHED[1:], deadline=began + timeout_s, seen="awaiting_review")
     result = {
         "job_id": job_id,
         "state": job["state"],
@@ -159,9 +159,10 @@ def _story(platform: CoreAPI, request: dict[str, Any], *, timeout_s: float) -> d
     return result
 
 
-def _watch(platform: CoreAPI, job_id: str, *, until: tuple[str, ...], deadline: float) -> dict[str, Any]:
+def _watch(
+    platform: CoreAPI, job_id: str, *, until: tuple[str, ...], deadline: float, seen: str | None = None
+) -> dict[str, Any]:
     """Follow the job with a progress bar (a line a state, where there is no terminal) to one of these states."""
-    seen = None
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("asked for", total=100)
