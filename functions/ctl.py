@@ -34,6 +34,31 @@ def sweep(as_json: Json = False) -> None:
     _say(done, as_json, ", ".join(f"{count} {what}" for what, count in done.items()))
 
 
+models_app = typer.Typer(no_args_is_help=True, help="Checkpoints and LoRAs that requests may name.")
+app.add_typer(models_app, name="models")
+
+
+@models_app.command("sync")
+def sync_models(as_json: Json = False) -> None:
+    """Make known what lies in the models bucket under checkpoints/, loras/ and vae/. Nothing is copied or renamed."""
+    from functions.adapters import models, postgres
+
+    with postgres.transaction() as tx:
+        found = models.discover(tx)
+    _say({"discovered": found}, as_json, f"{found} new or replaced")
+
+
+@models_app.command("list")
+def list_models(as_json: Json = False) -> None:
+    """Every model that is known, with its place and what is known of its content."""
+    from functions.adapters import models, postgres
+
+    with postgres.transaction() as tx:
+        known = [model for kind in models.KINDS for model in models.all_of(tx, kind)]
+    lines = [f"{m.kind}/{m.name}  {m.object_key or 'in ComfyUI'}  {(m.sha256 or 'not read yet')[:12]}" for m in known]
+    _say({"models": [vars(model) for model in known]}, as_json, "\n".join(lines) or "none: try `vsgen models sync`")
+
+
 @app.command()
 def settings(as_json: Json = False) -> None:
     """Every setting, its default and what it is for, as the README's table shows them."""

@@ -122,6 +122,14 @@ def sha256(bucket: str, key: str) -> str:
     return digest.hexdigest()
 
 
+def listing(bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+    """Key and size in bytes of every object under a prefix, a page at a time."""
+    with answering(bucket, prefix):
+        for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for found in page.get("Contents", ()):
+                yield found["Key"], found["Size"]
+
+
 def copy(source: tuple[str, str], target: tuple[str, str], *, content_type: str) -> None:
     """Copy an object between buckets, within the store."""
     with answering(*source):

@@ -57,6 +57,7 @@ def seed(*, comfyui_url: str | None) -> Seeded:
         for document in workflow_documents():
             workflows.publish(tx, document)
         models.register(tx, found)
+        models.discover(tx)  # whatever the user has put into the bucket since
         ledger.post(tx, transfer.grant(USER, WELCOME_CREDITS, key="welcome", authorised_by="local stack"))
         checkpoints = tuple(m.name for m in models.all_of(tx, models.CHECKPOINTS))
     mine = [m.name for m in found if m.kind == models.CHECKPOINTS]
