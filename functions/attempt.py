@@ -17,7 +17,6 @@ from sqlalchemy import Connection
 from functions.adapters import jobs, models, outbox, postgres, queue, results, storage, workflows
 from functions.adapters.comfyui import ComfyUI, Progress
 from functions.adapters.lease import Lease
-from functions.complete import policy
 from functions.config import config
 from functions.domain import event
 from functions.domain.errors import Failure, Rejected, RenderFailed, Unavailable
@@ -27,7 +26,6 @@ from functions.domain.workflow import bind
 
 log = logging.getLogger(__name__)
 SOURCE = "/functions/render"
-COMFYUI_START_S = 300  # a cold ComfyUI loads its nodes before it answers
 
 
 @dataclass
@@ -53,7 +51,7 @@ class Attempt:
                 lease.attempt = job.attempt  # a first try at this was kept, though its answer was lost
                 return cls(lease=lease, job=job)
             if job.state in RUNNING:
-                if not policy().allows(Failure.WORKER_LOST, attempt=job.attempt):
+                if not config().retry_policy.allows(Failure.WORKER_LOST, attempt=job.attempt):
                     outbox.put(tx, SOURCE, [_lost(job)])
                     return None
                 job = _move(tx, job, State.QUEUED, cause="worker_lost", attempt=job.attempt + 1, worker=None)
@@ -67,7 +65,7 @@ class Attempt:
         self._progress(Progress(phase="preparing"))
         comfyui = ComfyUI(config().need("comfyui_url"))
         with comfyui:
-            system = comfyui.ready(wait_s=COMFYUI_START_S, stop=stop)
+            system = comfyui.ready(wait_s=config().comfyui_start_s, stop=stop)
             with _failures():
                 graph = self._prepare()
             comfyui.check(graph)

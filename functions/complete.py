@@ -27,7 +27,6 @@ from functions.domain.event import (
     RenderSucceeded,
 )
 from functions.domain.job import Job, State
-from functions.domain.retry import Policy
 
 
 def complete(tx: Connection, event: RenderSucceeded | RenderFailed) -> Sequence[Event]:
@@ -37,14 +36,9 @@ def complete(tx: Connection, event: RenderSucceeded | RenderFailed) -> Sequence[
         return ()
     if isinstance(event, RenderSucceeded):
         return _keep(tx, job, event)
-    if policy().allows(event.kind, attempt=job.attempt):
+    if config().retry_policy.allows(event.kind, attempt=job.attempt):
         return _retry(tx, job, event)
     return _give_up(tx, job, event)
-
-
-def policy() -> Policy:
-    """The installation's retry policy."""
-    return Policy(retries=config().retries, base_s=config().retry_base_s, cap_s=config().retry_cap_s)
 
 
 def _keep(tx: Connection, job: Job, event: RenderSucceeded) -> Sequence[Event]:
@@ -58,7 +52,8 @@ def _keep(tx: Connection, job: Job, event: RenderSucceeded) -> Sequence[Event]:
 
 def _retry(tx: Connection, job: Job, event: RenderFailed) -> Sequence[Event]:
     now = datetime.now(UTC)
-    run_at = now + timedelta(seconds=policy().backoff_s(attempt=job.attempt, chance=random.random()))  # noqa: S311
+    wait_s = config().retry_policy.backoff_s(attempt=job.attempt, chance=random.random())  # noqa: S311
+    run_at = now + timedelta(seconds=wait_s)
     again = job.to(
         State.QUEUED,
         cause=event.code,

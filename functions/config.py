@@ -4,12 +4,16 @@ An optional setting that is absent has the default given here; a wrong one is na
 right. The README's configuration table is made from `SETTINGS` (`vsgen config`).
 """
 
+import math
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, get_args
+
+from functions.domain.retry import Policy
 
 
 class Misconfigured(Exception):
@@ -58,6 +62,7 @@ class Config:
     comfyui_models_dir: str | None = _setting(
         "ComfyUI's models folder, where fetched files go; absent: only models that ComfyUI lists itself"
     )
+    comfyui_start_s: float = _setting("how long a runner waits for a ComfyUI that does not answer yet", 300.0)
     render_deadline_s: float = _setting("seconds for preparing and loading that a render's deadline starts from", 600.0)
     render_s_per_megapixel_step: float = _setting("seconds that one step on one megapixel may take at the most", 10.0)
     retries: int = _setting("tries after the first", 3)
@@ -71,12 +76,21 @@ class Config:
         return tuple(name.strip() for name in self.pools.split(",") if name.strip())
 
     @property
+    def roles(self) -> frozenset[str]:
+        """The roles that may ask for pictures, in capitals."""
+        return frozenset(role.strip() for role in self.submit_roles.upper().split(","))
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         return tuple(secret.strip() for secret in (self.service_secrets or "").split(",") if secret.strip())
 
     @property
     def claiming_pool(self) -> str:
         return self.pool or self.pool_names[0]
+
+    @property
+    def retry_policy(self) -> Policy:
+        return Policy(retries=self.retries, base_s=self.retry_base_s, cap_s=self.retry_cap_s)
 
     @property
     def worker(self) -> str:
@@ -96,6 +110,7 @@ SCHEMES = {
     "redis_url": ("redis://", "rediss://", "unix://"),
     **{name: ("http://", "https://") for name in ("s3_endpoint_url", "k_sink", "comfyui_url")},
 }
+MAY_BE_ZERO = {"retries", "retry_base_s", "retry_cap_s"}
 SETTINGS = {setting.name: setting for setting in fields(Config)}
 
 
@@ -113,7 +128,12 @@ def read(environ: Mapping[str, str]) -> Config:
             raise Misconfigured(
                 f"{name.upper()}={text!r} is not {kind.__name__}: {setting.metadata['about']}"
             ) from None
+        least = 0 if name in MAY_BE_ZERO else math.ulp(0)
+        if kind is not str and not least <= values[name] < math.inf:
+            raise Misconfigured(f"{name.upper()}={text} is too small or too large: {setting.metadata['about']}")
     found = Config(**values)
+    if not found.pool_names or not all(re.fullmatch(r"[A-Za-z0-9_.-]+", pool) for pool in found.pool_names):
+        raise Misconfigured("POOLS must name at least one pool, in letters, digits, - _ and .: a name is part of a key")
     for name, schemes in SCHEMES.items():
         url = getattr(found, name)
         if url and not url.startswith(schemes):

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 Said = Event | Sequence[Event] | None
 Verb = Callable[[Connection, Any], Said]
+REPLAYED = "replayed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +55,23 @@ def hear(function: str, heard: Heard) -> Sequence[Event]:
             outbox.put(tx, f"/functions/{function}", said)
     except Rejected as no:
         if isinstance(heard.event, JobRequested):
-            refuse(function, source=heard.source, id=heard.id, job_id=heard.event.job_id, no=no)
+            vouched = no.code != REPLAYED
+            refuse(function, job_id=heard.event.job_id, no=no, heard=(heard.source, heard.id) if vouched else None)
         raise
     log.info("%s heard %s, said %s", function, heard.id, [event.name for event in said])
     return said
 
 
-def refuse(function: str, *, source: str, id: str, job_id: str, no: Rejected) -> None:
+def refuse(function: str, *, job_id: str, no: Rejected, heard: tuple[str, str] | None) -> None:
     """Tell that a request never became a job. The refusal is the effect: it is remembered and told once, however often
-    the request comes; where a job of this id lives, nobody is told that it does not."""
+    the request comes; where a job of this id lives, nobody is told that it does not.
+
+    heard: the event's source and id. None for an event that nobody vouches for: it must not use up the id of one that
+    somebody will.
+    """
     with postgres.transaction() as tx:
-        if inbox.first(tx, function=function, source=source, id=id) and jobs.get(tx, job_id) is None:
+        new = heard is None or inbox.first(tx, function=function, source=heard[0], id=heard[1])
+        if new and jobs.get(tx, job_id) is None:
             told = JobRejected(job_id=job_id, code=no.code, detail=no.detail, field=no.field)
             outbox.put(tx, f"/functions/{function}", [told])
 
@@ -80,4 +87,4 @@ def _use(tx: Connection, heard: Heard) -> None:
     if signed and not inbox.use_signature(
         tx, jti=signed.jti, event_id=f"{heard.source} {heard.id}", expires_at=signed.expires_at
     ):
-        raise Rejected("replayed", "this signature was used for another event")
+        raise Rejected(REPLAYED, "this signature was used for another event")

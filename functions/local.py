@@ -8,6 +8,7 @@ The demo plays VisionSuit: it signs `job.requested`, watches, and signs `review.
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -34,6 +35,7 @@ out = Console(highlight=False, soft_wrap=True)
 STATE = Path(".state")
 COLLECTION = "first-pictures"
 PROMPT = "a lighthouse at dusk, calm sea"
+SMALL = {"width": 512, "height": 512, "steps": 12}  # a ComfyUI of the user's own may have no GPU
 FINISHED = ("awaiting_review", "completed", "failed", "cancelled")
 PHASES = {
     "submitted": "asked for",
@@ -56,7 +58,7 @@ def run(state_folder: StateFolder = STATE, gpus: Gpus = 1) -> None:
     """Start everything, render one picture through the whole pipeline, and stay up until Ctrl-C."""
     with _started(state_folder, gpus) as house:
         try:
-            _story(house.platform, {"prompt": PROMPT}, timeout_s=1800)
+            _story(house.platform, {"prompt": PROMPT, **(SMALL if house.own_comfyui_url else {})}, timeout_s=1800)
         except _Ended as ended:
             out.print(f"[red]{ended}[/red]")
         out.print(f"\nThe console is at [bold]{house.api_url}/[/bold]  (you are {house.platform.actor.user_id})")
@@ -208,6 +210,11 @@ def _platform(state_folder: Path, gpus: int) -> Iterator[CoreAPI]:
     """The stack that runs on this state folder already, else one for as long as it is needed."""
     running = state.running(state_folder)
     if running and "api_url" in running:
+        if os.environ.get("COMFYUI_URL") not in (None, "", running["own_comfyui_url"]):
+            out.print(
+                f"[red]the stack that runs on {state_folder} has another ComfyUI: stop it, or add --state FOLDER[/red]"
+            )
+            raise typer.Exit(1)
         secret = (state_folder / "secrets" / "service").read_text()
         yield CoreAPI(
             api_url=str(running["api_url"]),

@@ -24,6 +24,7 @@ from starlette.responses import Response
 from functions.adapters import admission, identity, shapes
 from functions.domain.errors import Rejected, Unavailable
 from functions.domain.event import BY_TYPE, Asked, JobRequested
+from functions.domain.text import storable
 from functions.hear import Heard, hear, refuse
 from functions.logs import configure
 
@@ -79,7 +80,7 @@ def _answer(verb: str, headers: Mapping[str, str], body: bytes) -> int:
     """Let the verb hear what a Broker delivered; gives the status to answer with."""
     try:
         event = from_http(_decoded(headers), body, data_unmarshaller=_raw)
-    except (GenericException, ValueError, TypeError):
+    except (GenericException, ValueError, TypeError, RecursionError):
         return 400
     try:
         hear(verb, read(verb, event))
@@ -99,20 +100,23 @@ def _answer(verb: str, headers: Mapping[str, str], body: bytes) -> int:
 def read(verb: str, event: CloudEvent) -> Heard:
     """A CloudEvent as the verbs hear it; whoever asks from outside must have signed for it."""
     source, id, subject = str(event["source"]), str(event["id"]), str(event.get("subject") or "")
-    if len(source) > 512 or len(id) > 512:
-        raise Rejected("invalid_event", "an event's source and id have at most 512 characters")
+    if not all(len(key) <= 512 and storable(key) for key in (source, id)):
+        raise Rejected("invalid_event", "an event's source and id are texts of at most 512 characters")
     data: bytes = event.get_data() or b""  # `_raw` made bytes of whatever there was
     cls = BY_TYPE.get(str(event["type"]))
+    if cls and cls.heard_by != verb:
+        raise Rejected("unknown_event", f"{verb} does not hear {cls.name}: a Trigger is wrong")
     if cls is None or not issubclass(cls, Asked):
         told = shapes.event(str(event["type"]), subject=subject, data=data, actor=None)
         return Heard(source=source, id=id, event=told)
     admission.check_job_id(subject)
+    signature = None
     try:
         signature = identity.signature(event.get("authtoken"), data)
         asked = shapes.event(str(event["type"]), subject=subject, data=data, actor=signature.actor)
     except Rejected as no:
         if cls is JobRequested:
-            refuse(verb, source=source, id=id, job_id=subject, no=no)
+            refuse(verb, job_id=subject, no=no, heard=(source, id) if signature else None)
         raise
     return Heard(source=source, id=id, event=asked, signature=signature)
 

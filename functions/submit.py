@@ -22,7 +22,7 @@ from functions.domain.request import SEED_LIMIT, exact_seed
 def submit(tx: Connection, event: JobRequested) -> JobSubmitted | None:
     """Role, parameters, balance, then the job, in this order; Rejected names the first that fails."""
     actor, asked = event.actor, event.asked
-    if actor.role not in config().submit_roles.upper().split(","):
+    if actor.role not in config().roles:
         raise Rejected("role_not_allowed", f"{actor.role} may not ask for pictures here: {config().submit_roles} may")
     seed = secrets.randbelow(SEED_LIMIT) if asked.seed is None else exact_seed(asked.seed)
     admitted = admission.admit(tx, asked, seed=seed)

@@ -114,7 +114,7 @@ BEGIN
         RAISE EXCEPTION 'job %: % -> %', NEW.id, OLD.state, NEW.state
             USING ERRCODE = 'check_violation', CONSTRAINT = 'generator_job_move';
     ELSIF NEW.attempt <> OLD.attempt
-          AND NOT (NEW.state = 'queued' AND NEW.attempt = OLD.attempt + 1) THEN
+          AND NOT (NEW.state = 'queued' AND OLD.state <> 'debited' AND NEW.attempt = OLD.attempt + 1) THEN
         RAISE EXCEPTION 'job %: attempt % -> % on %', NEW.id, OLD.attempt, NEW.attempt, NEW.state
             USING ERRCODE = 'check_violation', CONSTRAINT = 'generator_job_move';
     END IF;
@@ -122,8 +122,9 @@ BEGIN
 END
 $$;
 
--- Every move leaves one row, whoever makes it and however.
-CREATE FUNCTION generator_job_remember() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Every move leaves one row, whoever makes it and however; there is no other way to write one, so history is what was.
+CREATE FUNCTION generator_job_remember() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         INSERT INTO generator_job_transition (job_id, to_state, attempt, cause, worker, at)
@@ -178,4 +179,5 @@ CREATE TABLE generator_review (
 CREATE INDEX generator_review_of_job ON generator_review (job_id);
 
 GRANT SELECT, INSERT, UPDATE ON generator_job, generator_artifact, generator_model TO generator_app;
-GRANT SELECT, INSERT ON generator_workflow, generator_review, generator_job_transition TO generator_app;
+GRANT SELECT, INSERT ON generator_workflow, generator_review TO generator_app;
+GRANT SELECT ON generator_job_transition TO generator_app;

@@ -57,14 +57,15 @@ CREATE FUNCTION generator_ledger_post(
     for_job text, undone text, authorised text,
     OUT outcome text, OUT balance_after bigint
 )
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
+-- pg_temp last: looked into first, as it is by default, it would let a caller's temporary table stand in for a real one.
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     holder  text := CASE WHEN from_account LIKE 'user:%' THEN from_account ELSE to_account END;
     change  bigint := CASE WHEN from_account LIKE 'user:%' THEN -credits ELSE credits END;
     held    bigint;
     chain   bytea;
     link    bytea;
-    moment  timestamptz := clock_timestamp();
+    moment  timestamptz;
 BEGIN
     INSERT INTO generator_credit_account (id, balance) VALUES (holder, 0) ON CONFLICT DO NOTHING;
     SELECT balance, head INTO held, chain FROM generator_credit_account WHERE id = holder FOR UPDATE;
@@ -74,7 +75,16 @@ BEGIN
     IF held + change < 0 THEN
         outcome := 'short'; balance_after := held; RETURN;
     END IF;
+    -- A refund gives back a debit: of the same job, to whoever paid it, and no more than was paid.
+    IF why = 'refund' AND NOT EXISTS (
+        SELECT FROM generator_credit_transaction AS paid
+        WHERE paid.id = undone AND paid.reason = 'debit' AND paid.job_id = for_job
+          AND paid.debit_account = to_account AND paid.credit_account = from_account AND paid.amount >= credits
+    ) THEN
+        RAISE EXCEPTION 'refund %: % is no such debit', transfer_id, undone USING ERRCODE = 'check_violation';
+    END IF;
     balance_after := held + change;
+    moment := clock_timestamp();  -- under the lock, so that an account's rows are dated in the order they were made
     link := sha256(coalesce(chain, ''::bytea) || convert_to(jsonb_build_array(
         transfer_id, from_account, to_account, credits, why, for_job, undone, balance_after, authorised,
         session_user, extract(epoch FROM moment))::text, 'UTF8'));

@@ -6,7 +6,6 @@ its own (`user`, `job_id`).
 """
 
 import itertools
-import os
 import shutil
 import tempfile
 import uuid
@@ -14,18 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import Stack
+from live import Stack, bare_environment
 
 from functions.stack.house import House
+
 
 @pytest.fixture(scope="session")
 def house() -> Iterator[House]:
     """The whole stack, on a state folder of its own. Settings of the caller's do not leak in."""
-    own = ("DATABASE_URL", "REDIS_URL", "S3_", "COMFYUI_", "K_SINK", "SERVICE_SECRETS", "DEV_IDENTITY", "POOL")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     root = Path(tempfile.mkdtemp(prefix="visionsuit-generator-"))
     root.chmod(0o711)  # under root, Postgres runs as another user, who must get to its data
-    with House(root, gpus=2, step_ms=15, environ=environ) as house:
+    with House(root, gpus=2, step_ms=15, environ=bare_environment()) as house:
         yield house
     shutil.rmtree(root)
 

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from functions.adapters import jobs, ledger, postgres
+from functions.config import SETTINGS
 from functions.domain import transfer
 from functions.domain.job import Job, State
 from functions.stack.house import House
@@ -72,6 +73,11 @@ class Stack:
     def kill(self, service: str) -> None:
         """kill -9 one of the stack's services; the supervisor will start it again."""
         os.kill(self.house.supervisor.pid(service), signal.SIGKILL)
+
+
+def bare_environment() -> dict[str, str]:
+    """This process's environment without any setting of ours: neither the caller's nor those of a running stack."""
+    return {name: value for name, value in os.environ.items() if name.lower() not in SETTINGS}
 
 
 def eventually(look: Callable[[], Any], *, within_s: float = 20) -> Any:

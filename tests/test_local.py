@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from live import eventually
+from live import bare_environment, eventually
 
 from functions.stack import state
 from functions.stack.platform import CoreAPI
@@ -35,6 +35,7 @@ def local(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "functions.local", *arguments, "--state", str(folder)],
         cwd=ROOT,
+        env=bare_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -18,7 +18,7 @@ def hand_over(job: Job, picture: Kept, *, collection_id: str, reviewer_id: str) 
     The key is computed from collection and picture, so a second copy after a crash lands on the first. Rejected when
     there is nothing to copy.
     """
-    key = f"collections/{quote(collection_id, safe='')}/{picture.id}{_suffix(picture)}"
+    key = f"collections/{_folder(collection_id)}/{picture.id}{_suffix(picture)}"
     try:
         storage.copy(
             (config().outputs_bucket, picture.object_key),
@@ -45,6 +45,12 @@ def hand_over(job: Job, picture: Kept, *, collection_id: str, reviewer_id: str) 
         seed=str(job.seed),
         tags=(TAG, *job.tags),
     )
+
+
+def _folder(collection_id: str) -> str:
+    """One path segment, whatever a collection is called; dots alone would lead out of it, and `quote` lets them be."""
+    name = quote(collection_id, safe="")
+    return name if name.strip(".") else name.replace(".", "%2E")
 
 
 def _suffix(picture: Kept) -> str:

@@ -42,7 +42,7 @@ def signature(token: str | None, data: bytes) -> Signature:
     return Signature(
         actor=_actor(claims),
         jti=_plain(claims, "jti"),
-        expires_at=datetime.fromtimestamp(float(claims["exp"]), UTC),
+        expires_at=_moment(claims["exp"]),
     )
 
 
@@ -56,6 +56,13 @@ def _plain(claims: dict[str, Any], name: str) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= 128 or not value.isprintable():
         raise Rejected("token_invalid", f"the token's {name} must be 1 to 128 printable characters")
     return value
+
+
+def _moment(unix_s: int | float) -> datetime:
+    try:
+        return datetime.fromtimestamp(unix_s, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise Rejected("token_invalid", "the token's exp is no moment of any calendar") from None
 
 
 def data_sha256(data: bytes) -> str:

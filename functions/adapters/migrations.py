@@ -49,6 +49,8 @@ def known(folder: Path = FOLDER) -> list[Migration]:
 def migrate(database_url: str, migrations: list[Migration] | None = None) -> list[str]:
     """Bring the schema up to date as the owner in `database_url`; gives the names of what was run now."""
     migrations = known() if migrations is None else migrations
+    if not migrations:
+        raise MigrationRefused(f"there are no migrations in {FOLDER}: run from a checkout, or from the image")
     url = make_url(database_url)
     try:
         connection = Connection(

@@ -17,6 +17,8 @@ from functions.domain.errors import Rejected
 
 log = logging.getLogger(__name__)
 CHECKPOINTS, LORAS = "checkpoints", "loras"
+KINDS = (CHECKPOINTS, LORAS, "vae")
+SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")  # what ComfyUI lists (folder_paths.py)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,28 @@ def register(tx: Connection, models: Iterable[Model]) -> None:
     rows = [vars(model) for model in models]
     if rows:
         tx.execute(REGISTER, rows)
+
+
+DISCOVER = text("""
+INSERT INTO generator_model (kind, name, object_key, size_bytes) VALUES (:kind, :name, :object_key, :size_bytes)
+ON CONFLICT (kind, name) DO UPDATE SET object_key = excluded.object_key, size_bytes = excluded.size_bytes, sha256 = NULL
+WHERE (generator_model.object_key, generator_model.size_bytes)
+      IS DISTINCT FROM (excluded.object_key, excluded.size_bytes)
+""")
+
+
+def discover(tx: Connection) -> int:
+    """Make known what lies in the models bucket, under the names it has there; gives how many are new or replaced.
+
+    A file whose size changed is another file: its digest is forgotten, and written down anew by the next fetch.
+    """
+    rows = [
+        {"kind": kind, "name": name, "object_key": key, "size_bytes": size_bytes}
+        for kind in KINDS
+        for key, size_bytes in storage.listing(config().models_bucket, f"{kind}/")
+        if (name := key.removeprefix(f"{kind}/")).endswith(SUFFIXES) and len(name) <= 200
+    ]
+    return sum(tx.execute(DISCOVER, row).rowcount for row in rows)
 
 
 LEARN = text("""
@@ -146,7 +170,7 @@ def _download(model: Model, bucket: str, folder: Path, told: Callable[[int, int]
 
 def _plain(name: str) -> str:
     """A file name that cannot lead out of its folder, whatever a model is called."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[-100:].lstrip(".")
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[-100:].lstrip(".") or "model"
 
 
 def _name(model: Model, sha256: str) -> str:

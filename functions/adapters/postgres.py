@@ -55,6 +55,7 @@ def transaction() -> Iterator[Connection]:
     except DBAPIError as error:
         if str(_field(error, "C"))[:2] in PASSING:
             raise Unavailable(f"Postgres: {_reason(error)}") from error
+        _forget_row(error)
         raise
     for effect in effects:
         effect()
@@ -78,6 +79,13 @@ def after_commit(tx: Connection, effect: Callable[[], object]) -> None:
 def _field(error: DBAPIError, key: str) -> object:
     said = error.orig.args[0] if error.orig is not None and error.orig.args else None
     return said.get(key, "") if isinstance(said, dict) else ""
+
+
+def _forget_row(error: DBAPIError) -> None:
+    """Take the row out of an error: where a CHECK refuses one, Postgres quotes it whole, prompt and all."""
+    said = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    if isinstance(said, dict) and said.pop("D", None):
+        error.args = (f"{error.orig.__class__.__name__}: {said}",)
 
 
 def _reason(error: DBAPIError) -> object:

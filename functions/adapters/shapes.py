@@ -30,9 +30,24 @@ def parse(shape: type[T], data: bytes) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         # An unknown field is named as it was sent, so its name is whatever somebody chose to send.
-        where = ".".join(str(part) for part in first["loc"]).encode("unicode_escape").decode()[:100]
+        where = ".".join(_path(first["loc"], data)).encode("unicode_escape").decode()[:100]
         raise Rejected("invalid_request", f"{where or 'data'}: {first['msg']}", field=where or None) from None
     return value
+
+
+def _path(loc: tuple[int | str, ...], data: bytes) -> list[str]:
+    """The names on the way to what is wrong, as they were sent: pydantic's own names for the members of a union, which
+    stand between them, are left out."""
+    path, value = [], json.loads(data, parse_int=str) if loc else None
+    for part in loc:
+        if isinstance(value, dict) and isinstance(part, str):
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int):
+            value = value[part]
+        else:
+            continue
+        path.append(str(part))
+    return path
 
 
 def event(type_: str, *, subject: str, data: bytes, actor: Actor | None) -> Event:
@@ -64,6 +79,12 @@ def canonical(data: bytes) -> bytes:
     import rfc8785
 
     try:
-        return rfc8785.dumps(json.loads(data))
-    except (ValueError, RecursionError) as error:
+        return rfc8785.dumps(json.loads(data, parse_int=_number))
+    except (ValueError, OverflowError, RecursionError) as error:
         raise Rejected("invalid_request", f"the event's data is not plain JSON: {error.__class__.__name__}") from None
+
+
+def _number(digits: str) -> int | float:
+    """A whole number as RFC 8785 means it: a double, so that a signer in JavaScript comes to the same bytes."""
+    exact = int(digits)
+    return exact if abs(exact) < 2**53 else float(exact)

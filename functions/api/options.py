@@ -96,7 +96,7 @@ def options(_: Asker) -> Options:
         max_loras=MAX_LORAS,
         sizes=SIZES,
         pools=list(config().pool_names),
-        submit_roles=[role.strip() for role in config().submit_roles.upper().split(",")],
+        submit_roles=sorted(config().roles),
     )
 
 

@@ -6,7 +6,9 @@ whoever has heard it knows. `type` is `visionsuit.generator.` + name + `.v1`; `s
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
+
+from annotated_types import Len
 
 from functions.domain.errors import Failure
 from functions.domain.request import CancelRequest, JobRequest, ReviewDecision
@@ -137,7 +139,7 @@ class RenderSucceeded(Attempted):
     name = "render.succeeded"
     heard_by = "complete"
     worker: str
-    artifacts: tuple[Artifact, ...]
+    artifacts: Annotated[tuple[Artifact, ...], Len(1)]
     manifest_key: str
     prompt_id: str
     comfyui_version: str

@@ -25,6 +25,7 @@ from functions.stack.state import State
 log = logging.getLogger(__name__)
 
 _KEPT_LOGS = 20
+_TOLD = (0, 10, 11, 12)  # `functions/render.py` says what each means
 _LONGEST_PAUSE_S = 10.0
 
 
@@ -199,8 +200,9 @@ class Autoscaler:
             service = runner.child.service
             self.exits.append(Exit(name=service.name, code=code, claimed=runner.claimed, log=service.log))
             self._pause_after(code, claimed=runner.claimed)
-            if code != 0:
-                log.warning("%s ended with %d; its log is %s", service.name, code, service.log)
+            # A runner that claimed has told what became of its job; one that did not has nobody else to speak for it.
+            level = logging.INFO if code in _TOLD else logging.WARNING
+            log.log(level, "%s ended with %d; its log is %s", service.name, code, service.log)
             self._runners.remove(runner)
             runner.child.bury()
             shutil.rmtree(runner.ready_file.parent, ignore_errors=True)

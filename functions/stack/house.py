@@ -27,7 +27,10 @@ from functions.stack.supervisor import Supervisor
 ROOT = Path(__file__).parents[2]
 SERVE = ROOT / "functions" / "serve.py"
 #: One person waits at one machine: what a cluster does in minutes is done in seconds here.
-HASTE = {"LEASE_S": "6", "HEARTBEAT_S": "2", "RETELL_S": "3", "RETRY_BASE_S": "2", "RETRY_CAP_S": "10"}
+HASTE = {
+    **{"LEASE_S": "6", "HEARTBEAT_S": "2", "RETELL_S": "3"},
+    **{"RETRY_BASE_S": "2", "RETRY_CAP_S": "10", "COMFYUI_START_S": "60"},
+}
 BACKOFF_SCALE = 0.25
 
 
@@ -51,6 +54,7 @@ class House:
         settings.read(given)  # what is set wrong is said before anything is started
         # A proxy for the world is none for loopback, and some clients would ask it.
         self.env = {k: v for k, v in given.items() if not k.lower().endswith("_proxy")}
+        self.own_comfyui_url = given.get("COMFYUI_URL") or None
         self.seeded: seed.Seeded | None = None
         self.state = State(root)
         self.supervisor = Supervisor()
@@ -70,11 +74,11 @@ class House:
 
     @property
     def api_url(self) -> str:
-        return self._url("api")
+        return self.url("api")
 
     @property
     def broker_url(self) -> str:
-        return self._url("broker")
+        return self.url("broker")
 
     @property
     def platform(self) -> CoreAPI:
@@ -92,15 +96,16 @@ class House:
 
     def start(self) -> None:
         """Bring everything up and fill what is empty; returns when a request would be served."""
-        own_comfyui = self.env.get("COMFYUI_URL")
-        self._told("Postgres, Valkey, S3 and ComfyUI")
+        if self.own_comfyui_url:
+            seed.ask(self.own_comfyui_url)
+        self._told(f"Postgres, Valkey, S3 and {'your' if self.own_comfyui_url else 'a stand-in for'} ComfyUI")
         self.supervisor.start(*self._servers())
         self._adopt()
         for name in migrations.migrate(self.env.get("MIGRATIONS_DATABASE_URL") or self.env["DATABASE_URL"]):
             self._told(f"migration {name}")
         self._told("the Broker and the functions")
         self.supervisor.start(self._broker(), *(self.function(name) for name in (*VERBS, "api")))
-        self.seeded = seed.seed(comfyui_url=own_comfyui)
+        self.seeded = seed.seed(comfyui_url=self.own_comfyui_url)
         self.scaler = autoscaler.Autoscaler(
             autoscaler.read(ROOT / "keda" / "scaledjob.yaml"),
             redis_url=self.env["REDIS_URL"],
@@ -110,9 +115,14 @@ class House:
         )
         self.supervisor.tend(self.scaler)
         clock = ticker.read(ROOT / "k8s" / "sweep.yaml")
-        self.supervisor.tend(ticker.Ticker(clock, self._url("sweep"), every_s=1))
+        self.supervisor.tend(ticker.Ticker(clock, self.url("sweep"), every_s=1))
         self.state.announce(
-            {"api_url": self.api_url, "broker_url": self.broker_url, "default_model": self.seeded.default_model}
+            {
+                "api_url": self.api_url,
+                "broker_url": self.broker_url,
+                "default_model": self.seeded.default_model,
+                "own_comfyui_url": self.own_comfyui_url,
+            }
         )
 
     def stop(self) -> None:
@@ -158,18 +168,18 @@ class House:
 
     def _standin(self) -> Service:
         folder = self.state.folder("comfyui")
-        self.env["COMFYUI_URL"] = self._url("comfyui")
+        self.env["COMFYUI_URL"] = self.url("comfyui")
         self.env["COMFYUI_MODELS_DIR"] = str(folder / "models")
         return self._service(
             "comfyui",
             "functions.standin",
             *("--host", "127.0.0.1", "--port", str(self.state.port("comfyui"))),
             *("--base-directory", str(folder), "--step-ms", str(self._step_ms)),
-            ready=f"{self._url('comfyui')}/system_stats",
+            ready=f"{self.url('comfyui')}/system_stats",
         )
 
     def _broker(self) -> Service:
-        services = (f"{name}={self._url(name)}" for name in VERBS)
+        services = (f"{name}={self.url(name)}" for name in VERBS)
         return self._service(
             "broker",
             "functions.stack.broker",
@@ -190,7 +200,7 @@ class House:
             env=self.env | {"FUNCTION_TARGET": name, "FUNCTION_SOURCE": str(SERVE), "HOME": str(self.state.root)},
             log=self.state.log(name),
             pid_file=self.state.pid_file(name),
-            ready=speaks_http(f"{self._url(name)}/healthz"),
+            ready=speaks_http(f"{self.url(name)}/healthz"),
         )
 
     def _service(self, name: str, module: str, *arguments: str, ready: str) -> Service:
@@ -204,5 +214,6 @@ class House:
             ready=speaks_http(ready),
         )
 
-    def _url(self, name: str) -> str:
+    def url(self, name: str) -> str:
+        """Where a service of this house is reached: a function, `api`, `broker` or `comfyui`."""
         return f"http://127.0.0.1:{self.state.port(name)}"

@@ -37,6 +37,7 @@ _SETTINGS = {
     "shared_buffers": "64MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    "log_error_verbosity": "terse",  # no rows in the log: a refused one may hold a prompt
     "jit": "off",  # our statements are short: compiling them costs more than it saves
 }
 _ROLES = """\

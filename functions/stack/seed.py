@@ -74,16 +74,20 @@ def _tiny_files() -> list[models.Model]:
     return found
 
 
+def ask(comfyui_url: str) -> None:
+    """Return when this ComfyUI answers; ServiceFailed names the remedy."""
+    try:
+        with ComfyUI(comfyui_url) as comfyui:
+            comfyui.system()
+    except RenderFailed as failed:
+        raise ServiceFailed(f"{failed.detail}; start it, or unset COMFYUI_URL to have a stand-in") from failed
+
+
 def _listed_by(comfyui: ComfyUI) -> list[models.Model]:
     """What this ComfyUI lists itself, to be used where it lies."""
-    found = []
     with comfyui:
-        for kind in (models.CHECKPOINTS, models.LORAS):
-            try:
-                names = comfyui.models(kind)
-            except RenderFailed as failed:
-                raise ServiceFailed(f"COMFYUI_URL: {failed.detail}") from failed
-            found += [
-                models.Model(kind=kind, name=name, object_key=None, sha256=None, size_bytes=None) for name in names
-            ]
-    return found
+        return [
+            models.Model(kind=kind, name=name, object_key=None, sha256=None, size_bytes=None)
+            for kind in (models.CHECKPOINTS, models.LORAS)
+            for name in comfyui.models(kind)
+        ]

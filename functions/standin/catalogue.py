@@ -59,10 +59,9 @@ class Catalogue:
                 self._fill(spec, self.choices(kind))
         return info
 
-    def outputs(self, class_type: str) -> list[str]:
-        """The types a node gives back, slot by slot."""
-        outputs: list[str] = _recorded()[class_type]["output"]
-        return outputs
+    def outputs(self, class_type: str) -> tuple[str, ...]:
+        """The types a node gives back, slot by slot; a tuple, since a wrong slot's error text says so."""
+        return tuple(_recorded()[class_type]["output"])
 
     def is_output(self, class_type: str) -> bool:
         """Whether running this node is an end in itself (SaveImage, PreviewImage)."""

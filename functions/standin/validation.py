@@ -35,10 +35,9 @@ def validate(graph: Graph, catalogue: Catalogue, folders: Folders, *, targets: I
     outputs: list[str] = []
     wanted = None if targets is None else set(targets)
     for node_id in graph:
-        class_type = graph[node_id].get("class_type")
         if "class_type" not in graph[node_id]:
             text = "Cannot execute because a node is missing the class_type property."
-        elif class_type not in catalogue:
+        elif (class_type := graph[node_id]["class_type"]) not in catalogue:
             text = f"Cannot execute because node {class_type} does not exist."
         else:
             if catalogue.is_output(str(class_type)) and (wanted is None or node_id in wanted):

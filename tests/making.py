@@ -1,0 +1,34 @@
+"""Values to test with: whole, valid and each of its own, with only the fields that a test is about spelt out."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from functions.domain.job import Job, State
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def a_job(**fields: Any) -> Job:
+    """A job that has just been submitted, in a pool that no runner serves, so that nobody but the test moves it."""
+    plain: dict[str, Any] = {
+        "id": f"job-{uuid.uuid4().hex[:12]}",
+        "user_id": "u-1",
+        "role": "CURATOR",
+        "pool": "nobody-serves-this",
+        "state": State.SUBMITTED,
+        "prompt": "a heron at dawn",
+        "negative_prompt": "",
+        "workflow_id": "txt2img",
+        "workflow_version": "1.0.0",
+        "workflow_sha256": "0" * 64,
+        "model": "meadow-sd15.safetensors",
+        "seed": 7,
+        "parameters": {"width": 64, "height": 64, "steps": 4},
+        "images": 1,
+        "credits": 3,
+        "due_ms": 1_772_366_400_000,
+        "submitted_at": NOW,
+        "changed_at": NOW,
+    }
+    return Job(**plain | fields)
