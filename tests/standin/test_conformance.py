@@ -5,8 +5,8 @@ socket in order; only what differs between two runs of the real server too is le
 are compared among themselves: they are broadcasts, and how they interleave with others is chance.
 
 With COMFYUI_URL set the same scenarios run against that server, save those that need the recorder's probe nodes, a
-restart, files put in place, a server nobody else uses, or that end the server. It must be idle, have one checkpoint and
-one LoRA for the same base model, and run with `--preview-method auto`, as the recorded one did.
+restart, files put in place, a server nobody else uses, or that end the server. It must be idle. The first checkpoint
+and the first LoRA it lists are used, so they must fit each other; previews are expected where it was started with them.
 
 Not replayed, and why:
 - 50, 51, 61, 65 and 66 hold measurements and no exchange to repeat (50 has its own test below; 66's exchange is 01's).
@@ -22,6 +22,7 @@ Not replayed, and why:
 
 import io
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -44,18 +45,37 @@ only_standin = pytest.mark.skipif(bool(REAL), reason="needs probe nodes, files i
 
 @pytest.mark.parametrize("name", ORDINARY)
 def test_it_answers_as_recorded(name: str, comfy: Comfy) -> None:
-    replay = Replay(load(name), comfy.url, substitute=substitutes(comfy)).play()
+    replay = played(name, comfy)
     # 13 posts without waiting for the end of what it posted before, so how many are left is chance
     agrees(replay, lists=not REAL, counts=name != "13")
 
 
 def test_text_to_image_and_its_cached_rerun_run_as_recorded(comfy: Comfy) -> None:
-    agrees(Replay(load("01"), comfy.url, substitute=substitutes(comfy)).play())
-    agrees(Replay(load("02"), comfy.url, substitute=substitutes(comfy)).play())
+    agrees(played("01", comfy))
+    agrees(played("02", comfy))
 
 
 def test_a_client_that_says_hello_gets_previews_with_metadata_as_recorded(comfy: Comfy) -> None:
-    agrees(Replay(load("05"), comfy.url, substitute=substitutes(comfy)).play())
+    agrees(played("05", comfy))
+
+
+def test_without_previews_everything_else_is_as_recorded(standin: Callable[..., Comfy]) -> None:
+    agrees(played("01", standin("--preview-method", "none")))
+
+
+def test_a_node_that_is_no_object_is_refused_as_one_without_a_class(comfy: Comfy) -> None:
+    for no_object in ([], "SaveImage"):
+        refused = comfy.post("/prompt", {"prompt": {"1": no_object}})
+        assert refused.status_code == 400
+        assert refused.json()["error"]["message"] == "Cannot execute because a node is missing the class_type property."
+
+
+def test_a_link_to_a_slot_that_does_not_exist_is_refused_in_python_s_words(comfy: Comfy) -> None:
+    picture = node("EmptyImage", width=16, height=16, batch_size=1, color=0)
+    for slot, words in ((1, "tuple index out of range"), ("0", "tuple indices must be integers or slices, not str")):
+        refused = comfy.post("/prompt", {"prompt": {"1": picture, "2": node("PreviewImage", images=["1", slot])}})
+        assert refused.status_code == 400
+        assert [error["details"] for error in refused.json()["node_errors"]["2"]["errors"]] == [words]
 
 
 @only_standin
@@ -252,6 +272,17 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
 def pixels_size(data: bytes) -> tuple[int, int]:
     with Image.open(io.BytesIO(data)) as image:
         return image.size
+
+
+def played(name: str, comfy: Comfy) -> Replay:
+    return Replay(load(name), comfy.url, substitute=substitutes(comfy), previews=sends_previews(comfy)).play()
+
+
+def sends_previews(comfy: Comfy) -> bool:
+    """Whether the server was started with previews; by default ComfyUI sends none."""
+    options = " ".join(comfy.get("/system_stats").json()["system"]["argv"]).replace("=", " ")
+    methods: list[str] = re.findall(r"--preview-method (\S+)", options)
+    return bool(methods) and methods[-1] != "none"
 
 
 def substitutes(comfy: Comfy) -> dict[str, str]:

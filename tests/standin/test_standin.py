@@ -76,6 +76,7 @@ def test_a_failing_node_ends_the_prompt_after_its_steps_and_the_next_one_runs(
     submit(comfy, "fails")
     entry = outcome(comfy, "fails")
     assert entry["status"]["status_str"] == "error"
+    assert socket.until(lambda frames: frames[-1] == ended("fails"))
     error = error_of(entry)
     assert (error["node_id"], error["exception_type"]) == ("5", exception_type)
     assert words in error["exception_message"]
