@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from comfy_server import Comfy, furnish, start
 
+#: Read when tests are collected: a running stack adds the address of its own stand-in to the environment later.
+REAL = os.environ.get("COMFYUI_URL")
+
 
 @pytest.fixture
 def standin(tmp_path: Path) -> Iterator[Callable[..., Comfy]]:
@@ -31,8 +34,8 @@ def standin(tmp_path: Path) -> Iterator[Callable[..., Comfy]]:
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
     """One server for all tests that leave it as they found it: COMFYUI_URL, else a stand-in."""
-    if url := os.environ.get("COMFYUI_URL"):
-        yield Comfy(url=url.rstrip("/"))
+    if REAL:
+        yield Comfy(url=REAL.rstrip("/"))
         return
     base = tmp_path_factory.mktemp("comfy")
     furnish(base)
