@@ -69,6 +69,10 @@ class Config:
     retry_base_s: float = _setting("the first backoff's bound; it doubles with each try, with full jitter", 10.0)
     retry_cap_s: float = _setting("the longest backoff's bound", 300.0)
     retell_s: float = _setting("sweep tells an event again that its function has not heard for this long", 20.0)
+    metrics_fresh_s: float = _setting("how long the metrics function keeps what it read before it looks again", 5.0)
+    kubeconfig: str | None = _setting(
+        "cluster that `vsgen gpu` speaks to; absent: ~/.kube/config, or in a pod its own service account"
+    )
     log_level: str = _setting("DEBUG, INFO, WARNING or ERROR", "INFO")
 
     @property

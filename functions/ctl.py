@@ -3,17 +3,21 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from functions import ctl_dead_letters, ctl_gpu, ctl_models
 from functions.adapters.migrations import MigrationRefused
 from functions.config import SETTINGS, Misconfigured, config
-from functions.domain.errors import Unavailable
+from functions.ctl_say import Json, say
+from functions.domain.errors import Rejected, Unavailable
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None)
+app.add_typer(ctl_dead_letters.app, name="dead-letters")
+app.add_typer(ctl_gpu.app, name="gpu")
+app.add_typer(ctl_models.app, name="models")
 SCHEMAS = Path(__file__).parent / "schemas"
-Json = Annotated[bool, typer.Option("--json", help="one JSON object instead of text")]
 
 
 @app.command()
@@ -22,7 +26,7 @@ def migrate(as_json: Json = False) -> None:
     from functions.adapters import migrations
 
     done = migrations.migrate(config().migrations_database_url or config().need("database_url"))
-    _say({"applied": done}, as_json, "\n".join(done) or "the schema is up to date")
+    say({"applied": done}, as_json, "\n".join(done) or "the schema is up to date")
 
 
 @app.command()
@@ -31,32 +35,7 @@ def sweep(as_json: Json = False) -> None:
     from functions.sweep import sweep as mend
 
     done = mend()
-    _say(done, as_json, ", ".join(f"{count} {what}" for what, count in done.items()))
-
-
-models_app = typer.Typer(no_args_is_help=True, help="Checkpoints and LoRAs that requests may name.")
-app.add_typer(models_app, name="models")
-
-
-@models_app.command("sync")
-def sync_models(as_json: Json = False) -> None:
-    """Make known what lies in the models bucket under checkpoints/, loras/ and vae/. Nothing is copied or renamed."""
-    from functions.adapters import models, postgres
-
-    with postgres.transaction() as tx:
-        found = models.discover(tx)
-    _say({"discovered": found}, as_json, f"{found} new or replaced")
-
-
-@models_app.command("list")
-def list_models(as_json: Json = False) -> None:
-    """Every model that is known, with its place and what is known of its content."""
-    from functions.adapters import models, postgres
-
-    with postgres.transaction() as tx:
-        known = [model for kind in models.KINDS for model in models.all_of(tx, kind)]
-    lines = [f"{m.kind}/{m.name}  {m.object_key or 'in ComfyUI'}  {(m.sha256 or 'not read yet')[:12]}" for m in known]
-    _say({"models": [vars(model) for model in known]}, as_json, "\n".join(lines) or "none: try `vsgen models sync`")
+    say(done, as_json, ", ".join(f"{count} {what}" for what, count in done.items()))
 
 
 @app.command()
@@ -65,14 +44,12 @@ def settings(as_json: Json = False) -> None:
     rows = [{"name": n.upper(), "default": s.default, "about": s.metadata["about"]} for n, s in SETTINGS.items()]
     table = ["| variable | default | what it is |", "| --- | --- | --- |"]
     table += [f"| `{r['name']}` | {'' if r['default'] is None else r['default']} | {r['about']} |" for r in rows]
-    _say({"settings": rows}, as_json, "\n".join(table))
+    say({"settings": rows}, as_json, "\n".join(table))
 
 
 @app.command()
 def schemas(
-    folder: Annotated[Path, typer.Argument(help="where to write one JSON Schema an event type")] = Path(
-        "functions/schemas"
-    ),
+    folder: Annotated[Path, typer.Argument(help="where to write one JSON Schema an event type")] = SCHEMAS,
     check: Annotated[bool, typer.Option(help="write nothing; exit 1 when a file is not what the code says")] = False,
 ) -> None:
     """Write the JSON Schema of every event's data, from the code."""
@@ -92,15 +69,11 @@ def schemas(
     typer.echo(f"{len(wrong)} written" if not check else "all schemas are what the code says")
 
 
-def _say(record: dict[str, Any], as_json: bool, text: str) -> None:
-    typer.echo(json.dumps(record) if as_json else text)
-
-
 def main() -> None:
     """The command line, with what an operator can mend said in one line."""
     try:
         app()
-    except (Misconfigured, Unavailable, MigrationRefused) as error:
+    except (Misconfigured, Rejected, Unavailable, MigrationRefused) as error:
         typer.echo(f"vsgen: {error}", err=True)
         sys.exit(1)
 

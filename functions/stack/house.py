@@ -25,6 +25,8 @@ from functions.stack.state import State
 from functions.stack.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[2]
+#: The functions beside the verbs: what they could not take, what they did, and how people reach them.
+BESIDE = ("deadletter", "metrics", "api")
 SERVE = ROOT / "functions" / "serve.py"
 #: One person waits at one machine: what a cluster does in minutes is done in seconds here.
 HASTE = {
@@ -56,6 +58,7 @@ class House:
         self.env = {k: v for k, v in given.items() if not k.lower().endswith("_proxy")}
         self.own_comfyui_url = given.get("COMFYUI_URL") or None
         self.seeded: seed.Seeded | None = None
+        self.admin_database_url: str | None = None  # of our own Postgres
         self.state = State(root)
         self.supervisor = Supervisor()
 
@@ -104,7 +107,7 @@ class House:
         for name in migrations.migrate(self.env.get("MIGRATIONS_DATABASE_URL") or self.env["DATABASE_URL"]):
             self._told(f"migration {name}")
         self._told("the Broker and the functions")
-        self.supervisor.start(self._broker(), *(self.function(name) for name in (*VERBS, "api")))
+        self.supervisor.start(self._broker(), *(self.function(name) for name in (*VERBS, *BESIDE)))
         self.seeded = seed.seed(comfyui_url=self.own_comfyui_url)
         self.scaler = autoscaler.Autoscaler(
             autoscaler.read(ROOT / "keda" / "scaledjob.yaml"),
@@ -179,7 +182,7 @@ class House:
         )
 
     def _broker(self) -> Service:
-        services = (f"{name}={self.url(name)}" for name in VERBS)
+        services = (f"{name}={self.url(name)}" for name in (*VERBS, "deadletter"))
         return self._service(
             "broker",
             "functions.stack.broker",

@@ -41,7 +41,7 @@ _SETTINGS = {
     "jit": "off",  # our statements are short: compiling them costs more than it saves
 }
 _ROLES = """\
-CREATE ROLE generator_owner LOGIN CREATEDB PASSWORD '{owner}';
+CREATE ROLE generator_owner LOGIN CREATEDB CREATEROLE PASSWORD '{owner}';
 CREATE ROLE generator_app NOLOGIN;
 CREATE ROLE generator LOGIN IN ROLE generator_app PASSWORD '{app}';
 CREATE DATABASE generator OWNER generator_owner;
