@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check format lint types migrate schemas lock browser clean
+.PHONY: help setup run demo test check format lint types migrate schemas lock browser tools clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,5 +63,20 @@ ifeq ($(CI),true)
 endif
 endif
 
+HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
+PROMTOOL := github.com/prometheus/prometheus/cmd/promtool@v0.309.1
+KUBERNETES := -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34
+
+tools: .tools/bin/helm .tools/bin/promtool ## build helm and promtool, for the chart's tests; needs Go, takes minutes
+
+.tools/bin/helm:
+	@GOBIN=$(CURDIR)/.tools/bin go install -ldflags "$(KUBERNETES)" $(HELM)
+
+# Its module excludes versions of others, and `go install` takes no such module: it is built from one of our own.
+.tools/bin/promtool:
+	@mkdir -p .tools/promtool
+	@cd .tools/promtool && { test -f go.mod || go mod init promtool; } && go get $(PROMTOOL) \
+		&& go build -o ../bin/promtool $(firstword $(subst @, ,$(PROMTOOL)))
+
 clean: ## remove what was installed and what the local stack keeps
-	rm -rf .venv .state build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .state .tools build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
