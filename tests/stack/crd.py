@@ -1,6 +1,6 @@
 """Manifests against the schemas of their custom resource definitions in `crds/`, copied unchanged from
 
-KEDA v2.20.2 (`config/crd/bases`) and Knative Eventing knative-v1.22.2 (`config/core/resources`), both Apache-2.0.
+KEDA, Knative Eventing and Serving, and the Prometheus operator; `crds/README.md` has releases and licences.
 """
 
 from collections.abc import Iterator
