@@ -52,12 +52,18 @@ class Config:
     dev_identity: str | None = _setting(
         "user:ROLE that a request without a token counts as; for one's own machine only"
     )
-    pools: str = _setting("GPU pools, comma-separated; a job's tag picks one, else the first", "default")
+    pools: str = _setting(
+        "GPU pools, comma-separated, each with the tags it offers beside its name: default,v24=high-vram+sdxl; "
+        "a job goes to the first that offers all its tags",
+        "default",
+    )
     pool: str | None = _setting("the pool a runner claims from; default: the first of POOLS")
     worker_id: str | None = _setting("a runner's name; default: host name and process id")
     ready_file: str | None = _setting("a runner touches this file right after its claim (KEDA's readiness)")
     lease_s: float = _setting("how long a claim holds without a sign of life", 30.0)
     heartbeat_s: float = _setting("how often a runner extends its lease", 10.0)
+    max_jobs: int = _setting("jobs a runner may do, one after the other, while ComfyUI has their models warm", 1)
+    idle_s: float = _setting("how long a runner that may do more waits for the next job", 0.0)
     comfyui_url: str | None = _setting("ComfyUI beside the runner", "http://127.0.0.1:8188")
     comfyui_models_dir: str | None = _setting(
         "ComfyUI's models folder, where fetched files go; absent: only models that ComfyUI lists itself"
@@ -76,8 +82,17 @@ class Config:
     log_level: str = _setting("DEBUG, INFO, WARNING or ERROR", "INFO")
 
     @property
+    def pool_tags(self) -> dict[str, frozenset[str]]:
+        """Each pool with the tags it offers, its name among them, in the order they are given."""
+        offers = (pool.partition("=") for pool in self.pools.split(",") if pool.strip())
+        return {
+            name.strip(): frozenset(tag.strip() for tag in (name, *tags.split("+")) if tag.strip())
+            for name, _, tags in offers
+        }
+
+    @property
     def pool_names(self) -> tuple[str, ...]:
-        return tuple(name.strip() for name in self.pools.split(",") if name.strip())
+        return tuple(self.pool_tags)
 
     @property
     def roles(self) -> frozenset[str]:
@@ -114,7 +129,7 @@ SCHEMES = {
     "redis_url": ("redis://", "rediss://", "unix://"),
     **{name: ("http://", "https://") for name in ("s3_endpoint_url", "k_sink", "comfyui_url")},
 }
-MAY_BE_ZERO = {"retries", "retry_base_s", "retry_cap_s"}
+MAY_BE_ZERO = {"retries", "retry_base_s", "retry_cap_s", "idle_s"}
 SETTINGS = {setting.name: setting for setting in fields(Config)}
 
 
@@ -136,7 +151,8 @@ def read(environ: Mapping[str, str]) -> Config:
         if kind is not str and not least <= values[name] < math.inf:
             raise Misconfigured(f"{name.upper()}={text} is too small or too large: {setting.metadata['about']}")
     found = Config(**values)
-    if not found.pool_names or not all(re.fullmatch(r"[A-Za-z0-9_.-]+", pool) for pool in found.pool_names):
+    offered = [tag for tags in found.pool_tags.values() for tag in tags]
+    if not offered or not all(re.fullmatch(r"[A-Za-z0-9_.-]+", tag) for tag in (*found.pool_names, *offered)):
         raise Misconfigured("POOLS must name at least one pool, in letters, digits, - _ and .: a name is part of a key")
     for name, schemes in SCHEMES.items():
         url = getattr(found, name)

@@ -1,6 +1,7 @@
 """render: the one-shot runner. It claims one job, lets ComfyUI paint it, stores the pictures, reports, and ends.
 
-`python -m functions.render`, beside a ComfyUI, started by KEDA for a waiting job.
+`python -m functions.render`, beside a ComfyUI, started by KEDA for a waiting job. With MAX_JOBS above one it stays for
+more while the models are warm, and waits IDLE_S for each.
 
 says    job.dispatching    it has claimed the job and fetches what the render needs
         job.in_progress    ComfyUI has the graph
@@ -32,29 +33,50 @@ log = logging.getLogger("functions.render")
 DONE, FAILED, FAILED_FOR_NOW, GAVE_BACK = 0, 10, 11, 12
 PATIENCE_S = 600  # how long news waits for Postgres to take it, while the lease is kept alive
 GRACE_S = 10  # how long a runner that was told to stop tries to say so; after that its lease speaks for it
+LOOK_S = 0.5  # how often a runner that stays looks for its next job
 T = TypeVar("T")
 
 
 def main() -> int:
-    """Claim, render, report; gives the exit code."""
+    """Claim, render, report, as often as MAX_JOBS says; gives the last job's exit code."""
     from functions.logs import configure
 
     configure("render")
     told_to_stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told_to_stop.append(number))
-    pool, worker = config().claiming_pool, config().worker
-    job_id = queue.claim(pool, worker)
-    if job_id is None:
-        log.info("nothing waits in %s", pool)
-        return DONE
-    if config().ready_file:
-        Path(str(config().ready_file)).touch()
+    code = DONE
+    for done in range(config().max_jobs):
+        job_id = _claim(wait_s=config().idle_s if done else 0, stop=lambda: bool(told_to_stop))
+        if job_id is None:
+            log.info("nothing waits in %s", config().claiming_pool)
+            break
+        # Touched once: it stays while the runner does, because KEDA takes one that is not ready for one yet to claim.
+        if config().ready_file:
+            Path(str(config().ready_file)).touch()
+        code = _one(job_id, stop=lambda: bool(told_to_stop))
+        if told_to_stop or code == GAVE_BACK:
+            break
+    return code
+
+
+def _claim(*, wait_s: float, stop: Callable[[], bool]) -> str | None:
+    """A job, leased to this runner; None when none has come within wait_s, or it was told to stop."""
+    until = time.monotonic() + wait_s
+    while (job_id := queue.claim(config().claiming_pool, config().worker)) is None:
+        if stop() or time.monotonic() >= until:
+            return None
+        time.sleep(LOOK_S)
+    return job_id
+
+
+def _one(job_id: str, *, stop: Callable[[], bool]) -> int:
+    """One claimed job to its end; gives its exit code."""
     log.info("claimed %s", job_id)
     # What follows takes a while to load; none of it may delay the claim.
     from functions.adapters.lease import Lease
 
-    with Lease(pool=pool, job_id=job_id, worker=worker) as lease:
-        code = _work(lease, stop=lambda: bool(told_to_stop) or lease.lost)
+    with Lease(pool=config().claiming_pool, job_id=job_id, worker=config().worker) as lease:
+        code = _work(lease, stop=lambda: stop() or lease.lost)
     if not lease.lost:
         _let_go(lease, give_back=code == GAVE_BACK)
     return code

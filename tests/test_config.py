@@ -65,6 +65,13 @@ def test_pools_must_have_names_that_can_be_parts_of_keys(pools: str) -> None:
     assert wrong(POOLS=pools).startswith("POOLS must name at least one pool")
 
 
+def test_a_pool_offers_its_name_and_the_tags_behind_it() -> None:
+    found = read({"POOLS": "small, v24 = high-vram + sdxl"})
+    assert found.pool_tags == {"small": {"small"}, "v24": {"v24", "high-vram", "sdxl"}}
+    assert found.pool_names == ("small", "v24")
+    assert wrong(POOLS="v24=a b").startswith("POOLS must name")
+
+
 def test_a_log_level_that_is_none_is_told_what_there_is() -> None:
     assert "DEBUG, INFO, WARNING, ERROR" in wrong(LOG_LEVEL="LOUD")
     assert read({"LOG_LEVEL": "debug"}).log_level == "debug"

@@ -68,9 +68,11 @@ def check_job_id(job_id: str) -> str:
 
 
 def _pool(tags: tuple[str, ...]) -> str:
-    """The pool a tag names; jobs without one go to the first."""
-    pools = config().pool_names
-    for tag in tags:
-        if tag not in pools:
-            raise Rejected("no_such_pool", f"no pool offers {tag!r}; there are {', '.join(pools)}", field="tags")
-    return tags[0] if tags else pools[0]
+    """The first pool that offers all these tags; a pool's own name is one of its tags."""
+    pools = config().pool_tags
+    for name, offered in pools.items():
+        if offered.issuperset(tags):
+            return name
+    known = "; ".join(f"{name}: {', '.join(sorted(offered))}" for name, offered in pools.items())
+    wanted = ", ".join(map(repr, tags))
+    raise Rejected("no_such_pool", f"no pool offers {wanted}; there are {known}", field="tags")

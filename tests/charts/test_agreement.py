@@ -69,7 +69,8 @@ def test_the_functions_know_the_pools_in_their_order_and_a_runner_its_own() -> N
     found = external(CHART / "ci" / "production-kafka-external-values.yaml")
     everyone = [c for one in found if one["apiVersion"].startswith(("serving", "keda")) for c in containers(one)]
     told = {environment(c)["POOLS"] for c in everyone if "POOLS" in environment(c)}
-    assert told == {"v24,v80"}
+    assert told == {"v24,v80=large+video"}
+    assert read({"POOLS": told.pop()}).pool_tags == {"v24": {"v24"}, "v80": {"v80", "large", "video"}}
     runners = {name: environment(pod(one)["containers"][0]) for name, one in of_kind(found, "ScaledJob").items()}
     assert {name: env["POOL"] for name, env in runners.items()} == {"generator-v24": "v24", "generator-v80": "v80"}
 

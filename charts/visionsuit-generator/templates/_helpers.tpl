@@ -148,5 +148,10 @@ http://{{ if eq .Values.broker.class "Kafka" }}kafka-{{ end }}broker-ingress.kna
 {{- end }}
 
 {{- define "generator.poolNames" -}}
-{{- $names := list }}{{ range .Values.pools }}{{ $names = append $names .name }}{{ end }}{{ join "," $names }}
+{{- $pools := list }}
+{{- range .Values.pools }}
+{{- $tags := .tags | default $.Values.poolDefaults.tags }}
+{{- $pools = append $pools (empty $tags | ternary .name (printf "%s=%s" .name (join "+" $tags))) }}
+{{- end }}
+{{- join "," $pools }}
 {{- end }}
