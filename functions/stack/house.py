@@ -58,6 +58,7 @@ class House:
         self.env = {k: v for k, v in given.items() if not k.lower().endswith("_proxy")}
         self.own_comfyui_url = given.get("COMFYUI_URL") or None
         self.seeded: seed.Seeded | None = None
+        self._environ_before: dict[str, str] | None = None
         self.admin_database_url: str | None = None  # of our own Postgres
         self.state = State(root)
         self.supervisor = Supervisor()
@@ -132,6 +133,7 @@ class House:
         """Stop everything this house started, and let go of the state folder."""
         self.supervisor.stop()
         self.state.close()
+        self._leave()
 
     def _servers(self) -> list[Service]:
         """The servers to start; their addresses join the environment."""
@@ -164,10 +166,17 @@ class House:
         return started
 
     def _adopt(self) -> None:
-        """From here on this process is configured like the functions it started."""
-        for cached in (settings.config, database.engine, queue.client, queue._script, storage.client):
-            cached.cache_clear()
+        """From here on this process is configured like the functions it started, until they stop."""
+        self._environ_before = dict(os.environ)
         os.environ.update(self.env)
+        _look_anew()
+
+    def _leave(self) -> None:
+        """This process is configured as it was."""
+        if self._environ_before is not None:
+            os.environ.clear()
+            os.environ.update(self._environ_before)
+            _look_anew()
 
     def _standin(self) -> Service:
         folder = self.state.folder("comfyui")
@@ -220,3 +229,9 @@ class House:
     def url(self, name: str) -> str:
         """Where a service of this house is reached: a function, `api`, `broker` or `comfyui`."""
         return f"http://127.0.0.1:{self.state.port(name)}"
+
+
+def _look_anew() -> None:
+    """Let this process read its settings again, and connect to what they name."""
+    for cached in (settings.config, database.engine, queue.client, queue._script, storage.client):
+        cached.cache_clear()

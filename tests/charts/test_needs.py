@@ -1,6 +1,5 @@
 """Each function does its work on what the chart tells it, and on nothing else: the local stack, told so little."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,16 +8,13 @@ from pathlib import Path
 import pytest
 import requests
 from chart import component, containers, environment, external, of_kind
-from live import Stack, eventually
+from live import Stack, bare_environment, eventually
 
-from functions import config
-from functions.adapters import postgres, queue, storage
 from functions.domain.job import State
 from functions.stack.house import HASTE, House
 from functions.stack.process import Service
 
 OF_THE_MACHINE = {"PATH", "HOME", "PYTHONPATH", *HASTE}
-OF_THE_STACK = ("DATABASE_URL", "REDIS_URL", "S3_", "COMFYUI_", "K_SINK", "SERVICE_SECRETS", "DEV_IDENTITY", "POOL")
 
 
 class Frugal(House):
@@ -33,17 +29,10 @@ class Frugal(House):
 
 @pytest.fixture(scope="module")
 def frugal() -> Iterator[Stack]:
-    before = dict(os.environ)
-    environ = {name: value for name, value in before.items() if not name.startswith(OF_THE_STACK)}
     with tempfile.TemporaryDirectory(prefix="visionsuit-generator-") as folder:
         Path(folder).chmod(0o711)  # under root, Postgres runs as another user
-        with Frugal(Path(folder), step_ms=5, environ=environ) as house:
+        with Frugal(Path(folder), step_ms=5, environ=bare_environment()) as house:
             yield Stack(house)
-    # A house configures this process like its functions; the next one may be another test's.
-    os.environ.clear()
-    os.environ.update(before)
-    for cached in (config.config, postgres.engine, queue.client, queue._script, storage.client):
-        cached.cache_clear()
 
 
 def test_a_job_goes_all_its_ways_on_what_the_chart_tells_each_function(frugal: Stack) -> None:
