@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -34,6 +34,7 @@ class Attempt:
 
     lease: Lease
     job: Job
+    cache: models.Tally = field(default_factory=models.Tally)
 
     @classmethod
     def begin(cls, lease: Lease) -> Self | None:
@@ -66,6 +67,7 @@ class Attempt:
         comfyui = ComfyUI(config().need("comfyui_url"))
         with comfyui:
             system = comfyui.ready(wait_s=config().comfyui_start_s, stop=stop)
+            cold_start = comfyui.fresh()
             with _failures():
                 graph = self._prepare()
             comfyui.check(graph)
@@ -97,6 +99,8 @@ class Attempt:
                         "timings_ms": dict(rendered.timings),
                     },
                 )
+            stored = time.monotonic()
+            vram_total_bytes, vram_free_bytes = comfyui.memory()
         return event.RenderSucceeded(
             job_id=self.job.id,
             attempt=self.job.attempt,
@@ -107,7 +111,13 @@ class Attempt:
             comfyui_version=system.version,
             prepare_ms=_ms(posted - began),
             render_ms=_ms(painted - posted),
-            upload_ms=_ms(time.monotonic() - painted),
+            upload_ms=_ms(stored - painted),
+            cold_start=cold_start,
+            cache_hits=self.cache.hits,
+            cache_misses=self.cache.misses,
+            fetched_bytes=self.cache.fetched_bytes,
+            vram_total_bytes=vram_total_bytes,
+            vram_free_bytes=vram_free_bytes,
         )
 
     def tell(self, news: event.RenderSucceeded) -> None:
@@ -165,7 +175,7 @@ class Attempt:
         )
 
     def _fetched(self, model: models.Model) -> str:
-        name, known = models.fetch(model)
+        name, known = models.fetch(model, tally=self.cache)
         if known != model:
             with postgres.transaction() as tx:
                 models.learn(tx, known)

@@ -8,9 +8,11 @@ scrapers cost nothing; the book's sum reads one row a user and is kept for a min
 Three sources are read side by side. One that fails or dawdles leaves its metrics out and says so in
 `generator_up{source}`; the others are told as ever.
 
-What is not here, because nobody reports it: cold starts and hits of the model cache (the runner tells how long it
-prepared, `generator_job_phase_seconds{phase="prepare"}`, not why), GPU memory and use (the node's own exporter knows
-them; seconds of `phase="render"` are what GPUs were busy with).
+Cold starts, hits of the model cache and GPU memory are what runners report of their renders: a try that ended without
+pictures adds nothing. Memory is what ComfyUI said after a pool's last render.
+
+What is not here, because nobody reports it: how busy a GPU is (the node's own exporter knows; seconds of
+`generator_job_phase_seconds{phase="render"}` are what GPUs were busy with).
 """
 
 import logging
@@ -35,6 +37,7 @@ from functions.domain.job import State
 log = logging.getLogger(__name__)
 PATIENCE_S = 5  # a scrape has ten seconds; a source that needs more than half of them is left out
 BOOK_FRESH_S = 60
+KINDS = ("total", "free")
 PHASES = ("wait", "prepare", "render", "upload")
 
 
@@ -133,6 +136,7 @@ def _of_postgres() -> list[Metric]:
         totals = measures.totals(tx)
         waiting = measures.waiting(tx, pools)
         pace = measures.pace(tx)
+        memory = measures.memory(tx)
         untold, oldest_untold_at = measures.untold(tx)
         dead = measures.open_dead_letters(tx)
     states = _states(totals, pools)
@@ -141,6 +145,12 @@ def _of_postgres() -> list[Metric]:
         _gauge("jobs", "jobs that stand in this state", ["pool", "state"], states),
         _phases(totals),
         *_queue(waiting, pace, states, pools),
+        _gauge(
+            "gpu_memory_bytes",
+            "GPU memory as ComfyUI told it after the pool's last render",
+            ["pool", "kind"],
+            {(pool, kind): size for pool, sizes in memory.items() for kind, size in zip(KINDS, sizes, strict=True)},
+        ),
         _gauge(
             "dead_letters",
             "events waiting for an operator, by who could not take them; counted to ten thousand",
@@ -158,6 +168,21 @@ def _counters(totals: measures.Totals) -> list[Metric]:
         _counter("retries", "tries that failed and were followed by another", ["pool", "code"], totals.get("retries")),
         _counter("given_back", "jobs a runner gave back when told to stop", ["pool"], _by_pool(totals, "given_back")),
         _counter("jobs_failed", "jobs that failed for good", ["pool", "code"], totals.get("failed")),
+        _counter(
+            "cold_starts",
+            "renders that were the first of their ComfyUI since it started",
+            ["pool"],
+            totals.get("cold_starts"),
+        ),
+        _counter(
+            "model_cache",
+            "model files that renders needed: hit, it lay where ComfyUI reads; miss, it was fetched",
+            ["result"],
+            totals.get("model_cache"),
+        ),
+        _counter(
+            "model_fetched_bytes", "bytes of model files fetched for renders", [], totals.get("model_fetched_bytes")
+        ),
         _counter("credits", "credits that moved", ["reason"], totals.get("credits")),
     ]
 

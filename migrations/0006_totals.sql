@@ -66,6 +66,23 @@ JOIN outbox AS report ON report.source = '/functions/render'
 CROSS JOIN (VALUES ('prepare'), ('render'), ('upload')) AS part (phase)
 WHERE move.to_state = 'awaiting_review';
 
+-- What each render took, how much work it was, and what else its runner told of it, by the move that ended it; what the
+-- runner did not tell is null.
+CREATE VIEW metric_render AS
+SELECT move.id AS number, job.pool, (report.data ->> 'render_ms')::bigint AS ms,
+       generator_job_work(job.parameters, job.images) AS work,
+       (report.data ->> 'cold_start')::boolean AS cold_start,
+       (report.data ->> 'cache_hits')::bigint AS cache_hits,
+       (report.data ->> 'cache_misses')::bigint AS cache_misses,
+       (report.data ->> 'fetched_bytes')::bigint AS fetched_bytes,
+       (report.data ->> 'vram_total_bytes')::bigint AS vram_total_bytes,
+       (report.data ->> 'vram_free_bytes')::bigint AS vram_free_bytes
+FROM generator_job_transition AS move
+JOIN generator_job AS job ON job.id = move.job_id
+JOIN outbox AS report ON report.source = '/functions/render'
+     AND report.id = move.job_id || ':render.succeeded:' || move.attempt
+WHERE move.to_state = 'awaiting_review';
+
 CREATE VIEW metric_fact AS
 SELECT 'move' AS origin, move.id AS number, fact.name, fact.labels, fact.value
 FROM generator_job_transition AS move
@@ -88,6 +105,16 @@ CROSS JOIN LATERAL (
            ('phase_bucket', ARRAY[job.pool, phase.phase, metric_bucket(phase.ms)], 1)
 ) AS fact (name, labels, value)
 UNION ALL
+SELECT 'move', render.number, fact.name, fact.labels, fact.value
+FROM metric_render AS render
+CROSS JOIN LATERAL (
+    VALUES ('cold_starts', ARRAY[render.pool], render.cold_start::integer::bigint),
+           ('model_cache', ARRAY['hit'], render.cache_hits),
+           ('model_cache', ARRAY['miss'], render.cache_misses),
+           ('model_fetched_bytes', ARRAY[]::text[], render.fetched_bytes)
+) AS fact (name, labels, value)
+WHERE fact.value IS NOT NULL
+UNION ALL
 SELECT 'transfer', transfer.number, fact.name, fact.labels, fact.value
 FROM generator_credit_transaction AS transfer
 CROSS JOIN LATERAL (
@@ -100,16 +127,6 @@ CROSS JOIN LATERAL (
 CREATE VIEW metric_waiting AS
 SELECT pool, changed_at, greatest(changed_at, run_at) AS since, generator_job_work(parameters, images) AS work
 FROM generator_job WHERE state = 'queued';
-
--- What each render took, and how much work it was, by the move that ended it.
-CREATE VIEW metric_render AS
-SELECT move.id AS number, job.pool, (report.data ->> 'render_ms')::bigint AS ms,
-       generator_job_work(job.parameters, job.images) AS work
-FROM generator_job_transition AS move
-JOIN generator_job AS job ON job.id = move.job_id
-JOIN outbox AS report ON report.source = '/functions/render'
-     AND report.id = move.job_id || ':render.succeeded:' || move.attempt
-WHERE move.to_state = 'awaiting_review';
 
 GRANT SELECT ON metric_total, metric_bookmark, metric_fact, metric_waiting, metric_render TO generator_metrics;
 GRANT SELECT (balance) ON generator_credit_account TO generator_metrics;

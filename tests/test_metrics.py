@@ -81,6 +81,9 @@ def test_a_job_leaves_its_trace_in_every_metric_it_touches(stack: Stack, user: s
         assert more("job_phase_seconds_sum", pool="default", phase=phase) > 0
         everyone = value(after, "job_phase_seconds_count", pool="default", phase=phase)
         assert value(after, "job_phase_seconds_bucket", pool="default", phase=phase, le="+Inf") == everyone
+    assert more("model_cache_total", result="hit") + more("model_cache_total", result="miss") >= 1
+    memory = {kind: value(after, "gpu_memory_bytes", pool="default", kind=kind) for kind in metrics.KINDS}
+    assert 0 < memory["free"] < memory["total"]
     assert value(after, "ledger_imbalance") == 0
     assert up(after) == {"postgres": 1, "redis": 1, "ledger": 1}
 
@@ -129,6 +132,8 @@ def test_the_totals_are_what_counting_every_row_gives_folded_or_not(stack: Stack
             assert measures.totals(tx)["moves"] == {tuple(row[:3]): row[3] for row in tx.execute(COUNTED)}
             credits = text("SELECT reason, sum(amount)::bigint FROM generator_credit_transaction GROUP BY 1")
             assert measures.totals(tx)["credits"] == {(reason,): amount for reason, amount in tx.execute(credits)}
+            fetched = text("SELECT sum(fetched_bytes)::bigint FROM metric_render")
+            assert measures.totals(tx)["model_fetched_bytes"] == {(): tx.execute(fetched).scalar_one()}
         sweep()
 
 
@@ -243,16 +248,52 @@ def test_a_queue_has_an_age_and_an_amount_of_work_but_a_retry_to_come_has_no_age
     assert front.oldest_at == now - timedelta(hours=1)
 
 
-def test_the_pace_is_learned_from_the_latest_renders(tx: Connection, pool: str) -> None:
-    assert pool not in measures.pace(tx)
-    job = a_job(pool=pool, parameters={"width": 1000, "height": 500, "steps": 20})
+def rendered(tx: Connection, pool: str, *, told: dict[str, object] | None = None, **fields: object) -> None:
+    """A job that this pool has rendered, and what its runner told."""
+    job = a_job(pool=pool, **fields)
     jobs.add(tx, job)
     for state in (State.DEBITED, State.QUEUED, State.DISPATCHING, State.IN_PROGRESS, State.AWAITING_REVIEW):
         job = job.to(state, worker="w" if state is State.DISPATCHING else job.worker)
         jobs.save(tx, job)
-    data = '{"prepare_ms" : 1, "render_ms" : 5000, "upload_ms" : 1}'
+    data = json.dumps({"prepare_ms": 1, "render_ms": 5000, "upload_ms": 1} | (told or {}))
     tx.execute(REPORT, {"id": f"{job.id}:render.succeeded:1", "job_id": job.id, "data": data})
+
+
+def test_the_pace_is_learned_from_the_latest_renders(tx: Connection, pool: str) -> None:
+    assert pool not in measures.pace(tx)
+    rendered(tx, pool, parameters={"width": 1000, "height": 500, "steps": 20})
     assert measures.pace(tx)[pool] == pytest.approx(0.5)
+
+
+# --- what only runners know ---
+
+
+def test_cold_starts_and_the_model_cache_are_counted_from_the_runners_reports(tx: Connection, pool: str) -> None:
+    def counted() -> list[int]:
+        totals = measures.totals(tx)
+        cache = totals.get("model_cache", {})
+        bytes_ = totals.get("model_fetched_bytes", {}).get((), 0)
+        return [totals.get("cold_starts", {}).get((pool,), 0), cache.get(("hit",), 0), cache.get(("miss",), 0), bytes_]
+
+    tx.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))  # whatever else is rendered meanwhile
+    before = counted()
+    cold = {"cold_start": True, "cache_hits": 0, "cache_misses": 2, "fetched_bytes": 7_000_000_000}
+    rendered(tx, pool, told=cold)
+    rendered(tx, pool, told={"cold_start": False, "cache_hits": 2, "cache_misses": 0, "fetched_bytes": 0})
+    rendered(tx, pool)  # by a runner that told less
+    more = [now - then for now, then in zip(counted(), before, strict=True)]
+    assert more == [1, 2, 2, 7_000_000_000]
+
+
+def test_gpu_memory_is_what_the_pools_last_render_left(tx: Connection, pool: str) -> None:
+    for free in (20, 5):
+        rendered(tx, pool, told={"vram_total_bytes": 24, "vram_free_bytes": free})
+    rendered(tx, pool, told={"vram_total_bytes": 0, "vram_free_bytes": 0})  # ComfyUI did not say
+    rendered(tx, pool)
+    assert measures.memory(tx)[pool] == (24, 5)
+    silent = f"{pool}-silent"
+    rendered(tx, silent)
+    assert silent not in measures.memory(tx)
 
 
 # --- when a source is not there ---

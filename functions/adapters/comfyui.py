@@ -17,7 +17,7 @@ from functions.adapters.comfyui_nodes import Nodes
 from functions.adapters.comfyui_progress import Progress, Tracker
 from functions.adapters.comfyui_prompt import TICK_S, Prompt
 from functions.adapters.comfyui_socket import Frames
-from functions.adapters.comfyui_watch import queue, stuck
+from functions.adapters.comfyui_watch import LOOK_TIMEOUT_S, queue, stuck
 from functions.domain.errors import Failure, GivenBack, RenderFailed
 from functions.domain.graph import Graph
 
@@ -90,9 +90,28 @@ class ComfyUI:
                 raise GivenBack("asked to stop while ComfyUI was starting")
             time.sleep(TICK_S)
 
-    def system(self) -> System:
-        """Version and video memory, as ComfyUI reports them."""
-        stats = self._http.get("/system_stats")
+    def fresh(self) -> bool:
+        """Whether it has painted nothing since it started: its history lives and dies with it. False when it does not
+        say."""
+        try:
+            return not self._http.get("/history?max_items=1", timeout_s=LOOK_TIMEOUT_S)
+        except RenderFailed as silent:
+            log.info("whether ComfyUI is fresh is not known: %s", silent)
+            return False
+
+    def memory(self) -> tuple[int, int]:
+        """Video memory of the first device, total and free, in bytes; 0 and 0 when ComfyUI does not say."""
+        try:
+            system = self.system(timeout_s=LOOK_TIMEOUT_S)
+        except RenderFailed as silent:
+            log.info("video memory is not known: %s", silent)
+            return 0, 0
+        return system.vram_total_bytes, system.vram_free_bytes
+
+    def system(self, *, timeout_s: float | None = None) -> System:
+        """Version and video memory, as ComfyUI reports them: free is what its allocator could still hand out, and on a
+        machine without a GPU all of it is main memory (get_free_memory in comfy/model_management.py)."""
+        stats = self._http.get("/system_stats", timeout_s=timeout_s)
         device = (stats.get("devices") or [{}])[0]
         return System(
             version=str(stats["system"]["comfyui_version"]),

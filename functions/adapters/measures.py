@@ -16,7 +16,7 @@ BOUNDS_MS = (1000, 2500, 5000, 10000, 20000, 30000, 60000, 120000, 300000, 60000
 MOST = 10_000
 #: Rows folded at once: a sweep that was away for long catches up in steps.
 STEP = 50_000
-RENDERS = 200  # the latest that the pace is learned from
+RENDERS = 200  # the latest that the pace and the memory are learned from
 
 GLIMPSE = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 HURRY = text("SET LOCAL statement_timeout = '4s'")
@@ -130,6 +130,21 @@ FROM (SELECT pool, ms, work FROM metric_render ORDER BY number DESC LIMIT :rende
 def pace(tx: Connection) -> dict[str, float]:
     """Seconds a megapixel-step took in the latest renders, by pool; a pool that has not rendered lately is left out."""
     return {pool: seconds for pool, seconds in tx.execute(PACE, {"renders": RENDERS}) if seconds is not None}
+
+
+MEMORY = text("""
+SELECT DISTINCT ON (pool) pool, vram_total_bytes, vram_free_bytes
+FROM (
+    SELECT pool, number, vram_total_bytes, vram_free_bytes FROM metric_render ORDER BY number DESC LIMIT :renders
+) AS latest
+WHERE vram_total_bytes > 0 ORDER BY pool, number DESC
+""")
+
+
+def memory(tx: Connection) -> dict[str, tuple[int, int]]:
+    """GPU memory after each pool's last render, total and free, in bytes; a pool that has not rendered lately, or whose
+    ComfyUI did not say, is left out."""
+    return {pool: (total, free) for pool, total, free in tx.execute(MEMORY, {"renders": RENDERS})}
 
 
 UNTOLD = text("""

@@ -110,17 +110,30 @@ class Corrupt(Exception):
     """The bytes that arrived are not the file that is on record; the text names it."""
 
 
-def fetch(model: Model, *, told: Callable[[int, int], None] = lambda done, total: None) -> tuple[str, Model]:
+@dataclass(kw_only=True)
+class Tally:
+    """What fetches came to: files that were there, files that were not, and the bytes downloaded for these."""
+
+    hits: int = 0
+    misses: int = 0
+    fetched_bytes: int = 0
+
+
+def fetch(
+    model: Model, *, told: Callable[[int, int], None] = lambda done, total: None, tally: Tally | None = None
+) -> tuple[str, Model]:
     """A checked copy in ComfyUI's folder: the name ComfyUI knows it by, and the model with its digest filled in.
 
     Streamed in constant memory into a file beside its place, hashed on the way, and renamed only when whole, so that
     ComfyUI never sees half a model. One runner of a node downloads, the others wait on the file lock. The folder is
-    named after the content: ComfyUI does not notice a file replaced under the same name.
+    named after the content: ComfyUI does not notice a file replaced under the same name. A model that ComfyUI lists
+    itself is neither hit nor miss in the tally.
 
     storage.Missing when the object is not there, Corrupt when it is not the file on record, Unavailable when S3 is.
     """
     if model.object_key is None or config().comfyui_models_dir is None:
         return model.name, model
+    tally = tally or Tally()
     bucket = config().models_bucket
     folder = Path(config().need("comfyui_models_dir")) / model.kind
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,8 +141,12 @@ def fetch(model: Model, *, told: Callable[[int, int], None] = lambda done, total
         fcntl.flock(lock, fcntl.LOCK_EX)
         if model.sha256 and (known := folder / _name(model, model.sha256)).is_file():
             known.touch()
+            tally.hits += 1
             return _name(model, model.sha256), model
-        return _download(model, bucket, folder, told)
+        name, read = _download(model, bucket, folder, told)
+        tally.misses += 1
+        tally.fetched_bytes += read.size_bytes or 0
+        return name, read
 
 
 def _download(model: Model, bucket: str, folder: Path, told: Callable[[int, int], None]) -> tuple[str, Model]:

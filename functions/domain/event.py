@@ -134,7 +134,12 @@ class JobDebited(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RenderSucceeded(Attempted):
-    """The pictures of this attempt are in the outputs bucket, the manifest last."""
+    """The pictures of this attempt are in the outputs bucket, the manifest last.
+
+    cold_start: ComfyUI had painted nothing since it started. cache_hits, cache_misses: model files that lay where
+    ComfyUI reads, and those that had to be fetched. vram_*: ComfyUI's first device after the render; 0 when it did not
+    say.
+    """
 
     name = "render.succeeded"
     heard_by = "complete"
@@ -146,6 +151,12 @@ class RenderSucceeded(Attempted):
     prepare_ms: int
     render_ms: int
     upload_ms: int
+    cold_start: bool = False
+    cache_hits: int = 0
+    cache_misses: int = 0
+    fetched_bytes: int = 0
+    vram_total_bytes: int = 0
+    vram_free_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -250,6 +250,20 @@ def test_a_comfyui_that_never_answers_is_said_to_be_gone() -> None:
     assert failed.value.code == "comfyui_gone"
 
 
+def test_a_comfyui_is_fresh_until_its_first_picture(own_standin: StandIn, job: str) -> None:
+    with ComfyUI(own_standin.url) as comfyui:
+        assert comfyui.fresh()
+        render(comfyui, graph_for(job), job)
+        assert not comfyui.fresh()
+
+
+def test_video_memory_is_what_comfyui_says_and_nothing_when_it_does_not_say(comfyui: ComfyUI) -> None:
+    total_bytes, free_bytes = comfyui.memory()
+    assert 0 < free_bytes < total_bytes
+    with ComfyUI(f"http://127.0.0.1:{free_port()}") as gone:
+        assert gone.memory() == (0, 0)
+
+
 def test_waiting_for_comfyui_ends_when_the_runner_is_asked_to_stop() -> None:
     with ComfyUI(f"http://127.0.0.1:{free_port()}") as comfyui, pytest.raises(GivenBack):
         comfyui.ready(wait_s=60, stop=lambda: True)

@@ -78,6 +78,16 @@ def test_a_second_fetch_downloads_nothing(folder: Path, model: Model) -> None:
     assert models.fetch(gone)[0] == name
 
 
+def test_a_fetch_is_tallied_as_the_hit_or_miss_it_was(folder: Path, model: Model) -> None:
+    first, second, listed = (models.Tally() for _ in range(3))
+    models.fetch(model, tally=first)
+    models.fetch(model, tally=second)
+    models.fetch(changed(model, object_key=None), tally=listed)
+    assert first == models.Tally(misses=1, fetched_bytes=len(DATA))
+    assert second == models.Tally(hits=1)
+    assert listed == models.Tally(), "what ComfyUI lists itself was never to be fetched"
+
+
 def test_bytes_that_are_not_the_file_on_record_are_refused_and_leave_no_file(folder: Path, model: Model) -> None:
     with pytest.raises(models.Corrupt, match=f"{model.object_key} has sha256"):
         models.fetch(changed(model, sha256="0" * 64))

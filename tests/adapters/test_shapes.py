@@ -31,6 +31,15 @@ def test_a_request_needs_a_prompt_and_a_model_and_nothing_else() -> None:
     assert asked.workflow == WorkflowChoice(id="txt2img", version=None)
 
 
+def test_a_report_of_a_runner_that_told_less_is_read() -> None:
+    told: dict[str, Any] = {"job_id": "j", "attempt": 1, "worker": "w", "manifest_key": "m", "prompt_id": "p"}
+    told |= {"comfyui_version": "1", "prepare_ms": 1, "render_ms": 2, "upload_ms": 3}
+    picture: dict[str, Any] = {"index": 0, "key": "k", "sha256": "0", "size_bytes": 1, "content_type": "image/png"}
+    picture |= {"width_px": 1, "height_px": 1, "thumbnail_key": "t", "thumbnail_sha256": "0"}
+    report = shapes.parse(event.RenderSucceeded, json.dumps(told | {"artifacts": [picture]}).encode())
+    assert (report.cold_start, report.cache_hits, report.vram_total_bytes) == (False, 0, 0)
+
+
 def test_everything_a_request_may_say_is_read() -> None:
     said = LEAST | {
         "negative_prompt": "fog",
