@@ -51,9 +51,14 @@ migrate: $(READY) ## bring the schema of DATABASE_URL up to date
 schemas: $(READY) ## write the events' JSON Schemas from the code
 	@$(BIN)/vsgen schemas $(ARGS)
 
+COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+# The images' lock files: the same versions without tests and local servers, and ComfyUI's own, which need not be ours.
 lock: ## choose versions anew, and pin them
-	@$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --all-extras --no-header \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.lock pyproject.toml $(ARGS)
+	@$(COMPILE) --all-extras -o requirements.lock pyproject.toml $(ARGS)
+	@$(COMPILE) -c requirements.lock -o requirements-runtime.lock pyproject.toml comfy-image/extra.in
+	@cd comfy-image && ../$(COMPILE) -o comfyui.lock comfyui.in
 
 # The console's tests need a browser. Where none is installed they are skipped, but for CI, which installs one.
 browser:

@@ -120,10 +120,20 @@ def _api() -> Any:
     from kubernetes import config as kubeconfig
 
     try:
-        kubeconfig.load_config(config_file=config().kubeconfig)  # type: ignore[no-untyped-call]
+        _load(kubeconfig, config().kubeconfig)
     except kubeconfig.ConfigException as error:
         raise Unavailable(f"no cluster to speak to: {error}; set KUBECONFIG to a kubeconfig file") from error
     return client.CoreV1Api()
+
+
+def _load(kubeconfig: Any, file: str | None) -> None:
+    """Its own `load_config` never looks into the pod when it is given a file's name, not even None."""
+    try:
+        kubeconfig.load_kube_config(config_file=file)
+    except kubeconfig.ConfigException:
+        if file:
+            raise
+        kubeconfig.load_incluster_config()
 
 
 @contextmanager
