@@ -231,6 +231,7 @@ def _platform(state_folder: Path, gpus: int) -> Iterator[CoreAPI]:
 def _started(state_folder: Path, gpus: int) -> Iterator[House]:
     """A house that is stopped however this ends; what keeps it from starting is told in a sentence, exit code 1."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs deaf to it
     logging.basicConfig(level=logging.WARNING, format="  %(message)s")
     began = time.monotonic()
     try:
