@@ -1,7 +1,7 @@
 """Jobs, kept in Postgres. The rows guard themselves: no illegal move gets in, and every move leaves its history."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -129,14 +129,6 @@ def history(tx: Connection, job_id: str) -> list[Transition]:
         )
         for row in tx.execute(HISTORY, {"id": job_id})
     ]
-
-
-STATES = text("SELECT id, state FROM generator_job WHERE id = ANY(:ids)")
-
-
-def states(tx: Connection, ids: Iterable[str]) -> dict[str, State]:
-    """Where these jobs stand; ids that are no job are left out."""
-    return {row.id: State(row.state) for row in tx.execute(STATES, {"ids": list(ids)})}
 
 
 def _job(row: Row[Any]) -> Job:

@@ -163,10 +163,7 @@ def tell_progress(job_id: str, record: Mapping[str, Any]) -> None:
 
 def progress(job_id: str) -> dict[str, Any] | None:
     """The latest word on a job's render; None when there is none."""
-    with _answering():
-        last = client().xrevrange(progress_key(job_id), count=1)
-    record: dict[str, Any] | None = json.loads(last[0][1]["record"]) if last else None
-    return record
+    return glance({}, [job_id])[1].get(job_id)
 
 
 def glance(waiting: Mapping[str, str], running: Sequence[str]) -> tuple[dict[str, int], dict[str, dict[str, Any]]]:

@@ -225,13 +225,6 @@ def test_a_users_jobs_can_be_asked_for_by_state() -> None:
         assert jobs.of_user(tx, user, state=State.FAILED, before=None, limit=9) == [failed]
 
 
-def test_where_jobs_stand_is_told_and_what_is_no_job_is_left_out() -> None:
-    queued, submitted = brought_to(State.QUEUED), kept()
-    with postgres.transaction() as tx:
-        found = jobs.states(tx, [queued.id, submitted.id, "no-such-job"])
-    assert found == {queued.id: State.QUEUED, submitted.id: State.SUBMITTED}
-
-
 def test_the_jobs_redis_must_know_of_are_read_in_pages_and_finished_ones_are_not_among_them() -> None:
     live = {brought_to(state).id for state in (State.QUEUED, State.DISPATCHING, State.IN_PROGRESS)}
     other = {brought_to(state).id for state in set(State) - {State.QUEUED, State.DISPATCHING, State.IN_PROGRESS}}
