@@ -7,25 +7,28 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import ceil
 from typing import Any, Self
 
 from sqlalchemy import Connection
 
-from functions.adapters import jobs, models, outbox, postgres, queue, results, storage, workflows
+from functions.adapters import cache, jobs, models, outbox, postgres, queue, results, storage, workflows
 from functions.adapters.comfyui import ComfyUI, Progress
 from functions.adapters.lease import Lease
 from functions.config import config
 from functions.domain import event
-from functions.domain.errors import Failure, Rejected, RenderFailed, Unavailable
+from functions.domain.errors import Failure, GivenBack, Rejected, RenderFailed, Unavailable
 from functions.domain.graph import Graph, Lora
 from functions.domain.job import LIVE, RUNNING, Job, State
 from functions.domain.workflow import bind
 
 log = logging.getLogger(__name__)
 SOURCE = "/functions/render"
+TELL_S = 0.1
+MIB = 1 << 20
 
 
 @dataclass
@@ -65,11 +68,11 @@ class Attempt:
         began = time.monotonic()
         self._progress(Progress(phase="preparing"))
         comfyui = ComfyUI(config().need("comfyui_url"))
-        with comfyui:
+        with comfyui, ExitStack() as leases:
             system = comfyui.ready(wait_s=config().comfyui_start_s, stop=stop)
             cold_start = comfyui.fresh()
             with _failures():
-                graph = self._prepare()
+                graph = self._prepare(leases, stop)
             comfyui.check(graph)
             with _failures(), postgres.transaction() as tx:
                 self.job = _move(tx, self._ours(tx), State.IN_PROGRESS)
@@ -154,9 +157,17 @@ class Attempt:
             raise RenderFailed(Failure.WORKER_LOST, "not_ours", "the job went to another runner or was called off")
         return job
 
-    def _prepare(self) -> Graph:
-        """The job's graph, with every file it names in place."""
+    def _prepare(self, leases: ExitStack, stop: Callable[[], bool]) -> Graph:
+        """The job's graph, with every file it names in place, where it stays until `leases` is closed."""
         job = self.job
+
+        def fetched(model: models.Model) -> str:
+            name, known = models.fetch(model, leases, told=self._fetching(model, stop), tally=self.cache)
+            if known != model:
+                with postgres.transaction() as tx:
+                    models.learn(tx, known)
+            return name
+
         workflow = workflows.fetch(job.workflow_id, job.workflow_version, job.workflow_sha256)
         with postgres.transaction() as tx:
             checkpoint = models.find(tx, models.CHECKPOINTS, job.model)
@@ -164,22 +175,30 @@ class Attempt:
         values: dict[str, Any] = {
             "prompt": job.prompt,
             "negative_prompt": job.negative_prompt,
-            "model": self._fetched(checkpoint),
+            "model": fetched(checkpoint),
             "seed": job.seed,
         }
         return bind(
             workflow,
             {name: value for name, value in values.items() if name in workflow.parameters} | dict(job.parameters),
-            [Lora(name=self._fetched(lora), strength=strength) for lora, strength in loras],
+            [Lora(name=fetched(lora), strength=strength) for lora, strength in loras],
             filename_prefix=f"{job.id}-{job.attempt}/{self.lease.worker[-12:].replace('.', '-')}",
         )
 
-    def _fetched(self, model: models.Model) -> str:
-        name, known = models.fetch(model, tally=self.cache)
-        if known != model:
-            with postgres.transaction() as tx:
-                models.learn(tx, known)
-        return name
+    def _fetching(self, model: models.Model, stop: Callable[[], bool]) -> Callable[[int, int], None]:
+        """Tells of a download ten times a second, and ends it when the runner is to stop; the next goes on there."""
+        said_at = 0.0
+
+        def told(done_bytes: int, total_bytes: int) -> None:
+            nonlocal said_at
+            if stop():
+                raise GivenBack
+            if time.monotonic() - said_at >= TELL_S or done_bytes == total_bytes:
+                said_at = time.monotonic()
+                done, total = (ceil(count / MIB) for count in (done_bytes, total_bytes))
+                self._progress(Progress(phase="fetching", node_title=model.name, step=done, steps=total))
+
+        return told
 
     def _deadline_s(self) -> float:
         """Seconds the render may take: from its work, not a constant, so that neither a long job is cut short nor a
@@ -203,8 +222,10 @@ def _failures() -> Iterator[None]:
         yield
     except storage.Missing as missing:
         raise RenderFailed(Failure.PERMANENT, "object_missing", f"{missing} is not in the store") from missing
-    except (models.Corrupt, storage.Conflict) as wrong:
+    except (cache.Corrupt, storage.Conflict) as wrong:
         raise RenderFailed(Failure.PERMANENT, "object_changed", str(wrong)) from wrong
+    except cache.TooLarge as wrong:
+        raise RenderFailed(Failure.PERMANENT, "model_too_large", str(wrong)) from wrong
     except ValueError as wrong:
         raise RenderFailed(Failure.PERMANENT, "workflow_changed", str(wrong)) from wrong
     except Rejected as no:

@@ -68,6 +68,10 @@ class Config:
     comfyui_models_dir: str | None = _setting(
         "ComfyUI's models folder, where fetched files go; absent: only models that ComfyUI lists itself"
     )
+    models_cache_size: str | None = _setting(
+        "the space for fetched models, in bytes or as 60Gi; a twentieth of it stays free, and the models used longest "
+        "ago go first; absent: the disk's"
+    )
     comfyui_start_s: float = _setting("how long a runner waits for a ComfyUI that does not answer yet", 300.0)
     render_deadline_s: float = _setting("seconds for preparing and loading that a render's deadline starts from", 600.0)
     render_s_per_megapixel_step: float = _setting("seconds that one step on one megapixel may take at the most", 10.0)
@@ -108,6 +112,11 @@ class Config:
         return self.pool or self.pool_names[0]
 
     @property
+    def models_cache_bytes(self) -> int | None:
+        """How large the fetched models may grow."""
+        return _bytes(self.models_cache_size) * 19 // 20 if self.models_cache_size else None
+
+    @property
     def retry_policy(self) -> Policy:
         return Policy(retries=self.retries, base_s=self.retry_base_s, cap_s=self.retry_cap_s)
 
@@ -121,6 +130,18 @@ class Config:
         if not value:
             raise Misconfigured(f"{name.upper()} is not set: {SETTINGS[name].metadata['about']}")
         return str(value)
+
+
+UNITS: dict[str, int] = {"": 1} | {f"{unit}i": 1024**power for power, unit in enumerate("KMGT", 1)}
+UNITS |= {unit: 1000**power for power, unit in enumerate("kMGT", 1)}
+
+
+def _bytes(quantity: str) -> int:
+    """A quantity of Kubernetes' in bytes: 60Gi, 500M, 1000; ValueError when it is none."""
+    found = re.fullmatch(r"([0-9]+)([A-Za-z]*)", quantity)
+    if not found or found[2] not in UNITS:
+        raise ValueError(quantity)
+    return int(found[1]) * UNITS[found[2]]
 
 
 SCHEMES = {
@@ -160,6 +181,13 @@ def read(environ: Mapping[str, str]) -> Config:
             raise Misconfigured(
                 f"{name.upper()} must begin with {' or '.join(schemes)}: {SETTINGS[name].metadata['about']}"
             )
+    try:
+        _bytes(found.models_cache_size or "0")
+    except ValueError:
+        raise Misconfigured(
+            f"MODELS_CACHE_SIZE={found.models_cache_size!r} is no size: "
+            f"{SETTINGS['models_cache_size'].metadata['about']}"
+        ) from None
     if found.heartbeat_s * 2 > found.lease_s:
         raise Misconfigured(
             "HEARTBEAT_S must be at most half of LEASE_S, or a lease runs out between two signs of life"

@@ -72,6 +72,17 @@ def test_a_pool_offers_its_name_and_the_tags_behind_it() -> None:
     assert wrong(POOLS="v24=a b").startswith("POOLS must name")
 
 
+@pytest.mark.parametrize(("said", "size_bytes"), [("1000", 950), ("60Gi", 60 * 2**30 * 19 // 20), ("2k", 1900)])
+def test_the_models_cache_keeps_a_twentieth_of_its_space_free(said: str, size_bytes: int) -> None:
+    assert read({"MODELS_CACHE_SIZE": said}).models_cache_bytes == size_bytes
+    assert read({}).models_cache_bytes is None
+
+
+@pytest.mark.parametrize("size", ["60 Gi", "much", "-1", "1.5Gi", "1Gb"])
+def test_a_cache_size_that_is_none_is_named(size: str) -> None:
+    assert wrong(MODELS_CACHE_SIZE=size).startswith(f"MODELS_CACHE_SIZE={size!r} is no size")
+
+
 def test_a_log_level_that_is_none_is_told_what_there_is() -> None:
     assert "DEBUG, INFO, WARNING, ERROR" in wrong(LOG_LEVEL="LOUD")
     assert read({"LOG_LEVEL": "debug"}).log_level == "debug"

@@ -13,9 +13,10 @@ STEPS_UNKNOWN = 20  # what a sampler weighs when its graph does not say how many
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a render stands. percent: 0 .. 100 over the whole graph, never falling."""
+    """Where a render stands. percent: 0 .. 100 over the whole graph, never falling. While a model file is fetched,
+    node_title names it and step, of steps, counts MiB."""
 
-    phase: str  # preparing: models, texts; sampling; saving: decoding and what follows
+    phase: str  # fetching: a model file; preparing: models, texts; sampling; saving: decoding and what follows
     node: str | None = None
     node_title: str | None = None
     step: int | None = None

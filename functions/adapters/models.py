@@ -1,21 +1,16 @@
 """Checkpoints and LoRAs: which there are (Postgres), where they lie (S3), and a checked copy where ComfyUI reads."""
 
-import fcntl
-import hashlib
-import logging
-import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from functions.adapters import storage
+from functions.adapters import cache, storage
 from functions.config import config
 from functions.domain.errors import Rejected
 
-log = logging.getLogger(__name__)
 CHECKPOINTS, LORAS = "checkpoints", "loras"
 KINDS = (CHECKPOINTS, LORAS, "vae")
 SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")  # what ComfyUI lists (folder_paths.py)
@@ -106,10 +101,6 @@ def learn(tx: Connection, model: Model) -> None:
     tx.execute(LEARN, vars(model))
 
 
-class Corrupt(Exception):
-    """The bytes that arrived are not the file that is on record; the text names it."""
-
-
 @dataclass(kw_only=True)
 class Tally:
     """What fetches came to: files that were there, files that were not, and the bytes downloaded for these."""
@@ -120,75 +111,33 @@ class Tally:
 
 
 def fetch(
-    model: Model, *, told: Callable[[int, int], None] = lambda done, total: None, tally: Tally | None = None
+    model: Model,
+    leases: ExitStack,
+    *,
+    told: Callable[[int, int], None] = lambda done, total: None,
+    tally: Tally | None = None,
 ) -> tuple[str, Model]:
-    """A checked copy in ComfyUI's folder: the name ComfyUI knows it by, and the model with its digest filled in.
+    """A checked copy in ComfyUI's folder, not evicted until `leases` is closed: the name ComfyUI knows it by, and the
+    model with its digest filled in. A model that ComfyUI lists itself is neither hit nor miss in the tally.
 
-    Streamed in constant memory into a file beside its place, hashed on the way, and renamed only when whole, so that
-    ComfyUI never sees half a model. One runner of a node downloads, the others wait on the file lock. The folder is
-    named after the content: ComfyUI does not notice a file replaced under the same name. A model that ComfyUI lists
-    itself is neither hit nor miss in the tally.
-
-    storage.Missing when the object is not there, Corrupt when it is not the file on record, Unavailable when S3 is.
+    storage.Missing when the object is not there, cache.Corrupt when it is not the file on record, cache.TooLarge
+    when the cache could never hold it, Unavailable when S3 or room for it is.
     """
-    if model.object_key is None or config().comfyui_models_dir is None:
+    folder = config().comfyui_models_dir
+    if model.object_key is None or folder is None:
         return model.name, model
     tally = tally or Tally()
-    bucket = config().models_bucket
-    folder = Path(config().need("comfyui_models_dir")) / model.kind
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{_plain(model.name)}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if model.sha256 and (known := folder / _name(model, model.sha256)).is_file():
-            known.touch()
-            tally.hits += 1
-            return _name(model, model.sha256), model
-        name, read = _download(model, bucket, folder, told)
-        tally.misses += 1
-        tally.fetched_bytes += read.size_bytes or 0
-        return name, read
-
-
-def _download(model: Model, bucket: str, folder: Path, told: Callable[[int, int], None]) -> tuple[str, Model]:
-    assert model.object_key is not None  # noqa: S101
-    total = storage.size(bucket, model.object_key)
-    if total is None:
-        raise storage.Missing(f"{bucket}/{model.object_key}")
-    digest, done = hashlib.sha256(), 0
-    part = folder / f".{_plain(model.name)}.part"  # one writer, under the lock: what a killed one left is overwritten
-    try:
-        with part.open("wb") as file:
-            for chunk in storage.stream(bucket, model.object_key):
-                file.write(chunk)
-                digest.update(chunk)
-                done += len(chunk)
-                told(done, total)
-            file.flush()
-            os.fsync(file.fileno())
-        if model.sha256 is not None and digest.hexdigest() != model.sha256:
-            raise Corrupt(
-                f"{bucket}/{model.object_key} has sha256 {digest.hexdigest()[:12]}…, not {model.sha256[:12]}…"
-            )
-        name = _name(model, digest.hexdigest())
-        (folder / name).parent.mkdir(exist_ok=True)
-        part.replace(folder / name)
-    finally:
-        with suppress(FileNotFoundError):
-            part.unlink()
-    log.info("fetched %s (%d bytes)", model.name, done)
-    return name, Model(
-        kind=model.kind,
-        name=model.name,
-        object_key=model.object_key,
-        sha256=digest.hexdigest(),
-        size_bytes=done,
+    kept = cache.Cache(Path(folder), limit_bytes=config().models_cache_bytes)
+    source = cache.Source(bucket=config().models_bucket, key=model.object_key, sha256=model.sha256)
+    found = kept.fetch(source, leases, told=told)
+    tally.hits += found.hit
+    tally.misses += not found.hit
+    tally.fetched_bytes += found.downloaded_bytes
+    return kept.link(found, model.kind, _plain(model.name)), replace(
+        model, sha256=found.sha256, size_bytes=found.size_bytes
     )
 
 
 def _plain(name: str) -> str:
     """A file name that cannot lead out of its folder, whatever a model is called."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[-100:].lstrip(".") or "model"
-
-
-def _name(model: Model, sha256: str) -> str:
-    return f"{sha256[:12]}/{_plain(model.name)}"

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -107,11 +108,26 @@ def write_once(bucket: str, key: str, data: bytes, *, content_type: str) -> None
 
 def size(bucket: str, key: str) -> int | None:
     """The object's size in bytes; None when there is none."""
+    found = head(bucket, key)
+    return None if found is None else found.size_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What the store says of an object without sending it; the ETag changes whenever the object does."""
+
+    size_bytes: int
+    etag: str
+
+
+def head(bucket: str, key: str) -> Head | None:
+    """The object's size and ETag; None when there is no such object."""
     try:
         with answering(bucket, key):
-            return client().head_object(Bucket=bucket, Key=key)["ContentLength"]
+            said = client().head_object(Bucket=bucket, Key=key)
     except Missing:
         return None
+    return Head(size_bytes=said["ContentLength"], etag=said["ETag"])
 
 
 def sha256(bucket: str, key: str) -> str:

@@ -9,13 +9,15 @@ import textwrap
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from live import Stack, eventually
 
-from functions.adapters import models, postgres, storage
+from functions.adapters import cache, models, postgres, storage
 from functions.adapters.models import CHECKPOINTS, LORAS, Model
 from functions.config import config
 from functions.domain.errors import Rejected
@@ -43,6 +45,12 @@ def model(folder: Path) -> Model:
     return Model(kind=CHECKPOINTS, name=name, object_key=key, sha256=sha256, size_bytes=len(DATA))
 
 
+def fetch(model: Model, **options: Any) -> tuple[str, Model]:
+    """The model fetched, and let go of at once."""
+    with ExitStack() as leases:
+        return models.fetch(model, leases, **options)
+
+
 def changed(model: Model, **fields: object) -> Model:
     return Model(**vars(model) | fields)
 
@@ -58,7 +66,7 @@ def visible(folder: Path) -> list[str]:
 
 def test_a_fetched_model_lies_where_comfyui_reads_under_the_name_that_is_given_back(folder: Path, model: Model) -> None:
     progress: list[tuple[int, int]] = []
-    name, known = models.fetch(model, told=lambda done, total: progress.append((done, total)))
+    name, known = fetch(model, told=lambda done, total: progress.append((done, total)))
     assert (folder / CHECKPOINTS / name).read_bytes() == DATA
     assert name.endswith(f"/{model.name}")
     assert known == model
@@ -67,37 +75,37 @@ def test_a_fetched_model_lies_where_comfyui_reads_under_the_name_that_is_given_b
 
 
 def test_a_model_nobody_has_read_yet_is_given_back_with_its_digest(folder: Path, model: Model) -> None:
-    name, known = models.fetch(changed(model, sha256=None, size_bytes=None))
+    name, known = fetch(changed(model, sha256=None, size_bytes=None))
     assert known == model
     assert (folder / CHECKPOINTS / name).is_file()
 
 
 def test_a_second_fetch_downloads_nothing(folder: Path, model: Model) -> None:
-    name, _ = models.fetch(model)
+    name, _ = fetch(model)
     gone = changed(model, object_key="checkpoints/no-longer-there")
-    assert models.fetch(gone)[0] == name
+    assert fetch(gone)[0] == name
 
 
 def test_a_fetch_is_tallied_as_the_hit_or_miss_it_was(folder: Path, model: Model) -> None:
     first, second, listed = (models.Tally() for _ in range(3))
-    models.fetch(model, tally=first)
-    models.fetch(model, tally=second)
-    models.fetch(changed(model, object_key=None), tally=listed)
+    fetch(model, tally=first)
+    fetch(model, tally=second)
+    fetch(changed(model, object_key=None), tally=listed)
     assert first == models.Tally(misses=1, fetched_bytes=len(DATA))
     assert second == models.Tally(hits=1)
     assert listed == models.Tally(), "what ComfyUI lists itself was never to be fetched"
 
 
 def test_bytes_that_are_not_the_file_on_record_are_refused_and_leave_no_file(folder: Path, model: Model) -> None:
-    with pytest.raises(models.Corrupt, match=f"{model.object_key} has sha256"):
-        models.fetch(changed(model, sha256="0" * 64))
+    with pytest.raises(cache.Corrupt, match=f"{model.object_key} has sha256"):
+        fetch(changed(model, sha256="0" * 64))
     assert visible(folder) == []
     assert not list(folder.rglob("*.part"))
 
 
 def test_a_model_that_is_not_in_the_bucket_is_missing_by_its_key(folder: Path, model: Model) -> None:
     with pytest.raises(storage.Missing, match="checkpoints/nothing-here"):
-        models.fetch(changed(model, object_key="checkpoints/nothing-here", sha256=None))
+        fetch(changed(model, object_key="checkpoints/nothing-here", sha256=None))
     assert visible(folder) == []
 
 
@@ -105,14 +113,14 @@ def test_another_content_under_the_same_name_has_another_path(folder: Path, mode
     newer_key = f"{model.object_key}-newer"
     storage.write_once(config().models_bucket, newer_key, b"newer", content_type="application/octet-stream")
     newer = changed(model, object_key=newer_key, sha256=hashlib.sha256(b"newer").hexdigest())
-    old_name, new_name = models.fetch(model)[0], models.fetch(newer)[0]
+    old_name, new_name = fetch(model)[0], fetch(newer)[0]
     assert old_name != new_name
     assert visible(folder) == sorted(f"{CHECKPOINTS}/{name}" for name in (old_name, new_name))
 
 
 @pytest.mark.parametrize("name", ["../../escape", "/etc/passwd", "a/b/c", "..", "...", "", ".hidden", "x" * 300])
 def test_a_models_name_cannot_lead_out_of_the_folder_or_hide_in_it(folder: Path, model: Model, name: str) -> None:
-    found, _ = models.fetch(changed(model, name=name))
+    found, _ = fetch(changed(model, name=name))
     path = (folder / CHECKPOINTS / found).resolve()
     assert path.is_relative_to(folder.resolve())
     assert path.read_bytes() == DATA
@@ -121,11 +129,12 @@ def test_a_models_name_cannot_lead_out_of_the_folder_or_hide_in_it(folder: Path,
 
 def test_a_model_that_comfyui_lists_itself_is_used_where_it_lies(folder: Path) -> None:
     listed = Model(kind=CHECKPOINTS, name="sdxl/base.safetensors", object_key=None, sha256=None, size_bytes=None)
-    assert models.fetch(listed) == ("sdxl/base.safetensors", listed)
+    assert fetch(listed) == ("sdxl/base.safetensors", listed)
     assert visible(folder) == []
 
 
 FETCH = textwrap.dedent("""
+    import contextlib
     import sys
     from functions.adapters import models
     name, key, sha256 = sys.argv[1:4]
@@ -134,7 +143,8 @@ FETCH = textwrap.dedent("""
         print(done, flush=True)
         if "pause" in sys.argv:
             sys.stdin.read()
-    print(models.fetch(model, told=told)[0])
+    with contextlib.ExitStack() as leases:
+        print(models.fetch(model, leases, told=told)[0])
 """)
 
 
@@ -160,7 +170,7 @@ def test_threads_of_a_runner_that_need_a_model_at_once_download_it_once(folder: 
     told: list[int] = []
     names: set[str] = set()
     threads = [
-        threading.Thread(target=lambda: names.add(models.fetch(model, told=lambda done, _: told.append(done))[0]))
+        threading.Thread(target=lambda: names.add(fetch(model, told=lambda done, _: told.append(done))[0]))
         for _ in range(4)
     ]
     for thread in threads:
@@ -182,7 +192,7 @@ def test_a_runner_killed_in_the_middle_of_a_download_leaves_no_half_model_and_no
     os.kill(victim.pid, signal.SIGKILL)
     victim.wait()
     assert visible(folder) == []
-    name, _ = models.fetch(model)
+    name, _ = fetch(model)
     assert (folder / CHECKPOINTS / name).read_bytes() == DATA
     assert not list(folder.rglob("*.part")), "what the killed one had begun does not fill the disk for ever"
 

@@ -16,7 +16,11 @@ const STATES = {
   failed: ["Failed", "bad"],
   cancelled: ["Cancelled", ""],
 };
-const PHASES = { preparing: "Loading models", sampling: "Painting", saving: "Finishing" };
+const PHASES = { fetching: "Fetching", preparing: "Loading models", sampling: "Painting", saving: "Finishing" };
+const DETAILS = {
+  fetching: ({ node_title, step, steps }) => `${node_title}, ${step} of ${steps} MiB`,
+  sampling: ({ step, steps }) => `step ${step} of ${steps}`,
+};
 
 /** `acts`: cancel, repeat, decide, view and story, each called with the job as it then stands. */
 export class Card {
@@ -91,8 +95,8 @@ export class Card {
     say(this.again, `Try ${attempt}${cause ? `: the one before ended with ${cause.replaceAll("_", " ")}` : ""}`);
     if (this.live.hidden) return;
     if (progress) {
-      const steps = progress.phase === "sampling" && progress.step ? `step ${progress.step} of ${progress.steps}` : "";
-      say(this.phase, [PHASES[progress.phase] ?? progress.phase, steps].filter(Boolean).join(", "));
+      const detail = progress.step && DETAILS[progress.phase]?.(progress);
+      say(this.phase, [PHASES[progress.phase] ?? progress.phase, detail].filter(Boolean).join(", "));
       say(this.count, `${progress.percent} %`);
       if (progress.percent > 0) this.bar.value = progress.percent;
       else this.bar.removeAttribute("value");
