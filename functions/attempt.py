@@ -15,15 +15,14 @@ from typing import Any, Self
 
 from sqlalchemy import Connection
 
-from functions.adapters import cache, jobs, models, outbox, postgres, queue, results, storage, workflows
+from functions.adapters import cache, jobs, models, outbox, postgres, queue, results, storage
 from functions.adapters.comfyui import ComfyUI, Progress
 from functions.adapters.lease import Lease
 from functions.config import config
 from functions.domain import event
 from functions.domain.errors import Failure, GivenBack, Rejected, RenderFailed, Unavailable
-from functions.domain.graph import Graph, Lora
 from functions.domain.job import LIVE, RUNNING, Job, State
-from functions.domain.workflow import bind
+from functions.prepare import prepare
 
 log = logging.getLogger(__name__)
 SOURCE = "/functions/render"
@@ -72,29 +71,38 @@ class Attempt:
             system = comfyui.ready(wait_s=config().comfyui_start_s, stop=stop)
             cold_start = comfyui.fresh()
             with _failures():
-                graph = self._prepare(leases, stop)
-            comfyui.check(graph)
+                prepared = prepare(
+                    self.job,
+                    leases,
+                    filename_prefix=self._filename_prefix,
+                    tally=self.cache,
+                    told=self._fetching(stop),
+                )
+            comfyui.check(prepared.graph)
             with _failures(), postgres.transaction() as tx:
                 self.job = _move(tx, self._ours(tx), State.IN_PROGRESS)
             prompt_id = f"{self.job.id}-{self.job.attempt}-{uuid.uuid4().hex[:12]}"
             posted = time.monotonic()
             rendered = comfyui.render(
-                graph,
+                prepared.graph,
                 prompt_id=prompt_id,
                 deadline_s=self._deadline_s(),
                 on_progress=self._progress,
                 stop=stop,
             )
             painted = time.monotonic()
+            texts = prepared.texts(self.job, comfyui_version=system.version)
             with _failures():
                 kept = tuple(
-                    results.store(self.job, index, comfyui.fetch(image)) for index, image in enumerate(rendered.images)
+                    results.store(self.job, index, comfyui.fetch(image), texts)
+                    for index, image in enumerate(rendered.images)
                 )
                 manifest_key = results.write_manifest(
                     self.job,
                     kept,
                     {
-                        "model": self.job.model,
+                        "files": [vars(file) for file in prepared.files],
+                        "graph_sha256": prepared.graph_sha256,
                         "comfyui_version": system.version,
                         "prompt_id": prompt_id,
                         "started_at": rendered.started_at.isoformat(),
@@ -112,6 +120,8 @@ class Attempt:
             manifest_key=manifest_key,
             prompt_id=prompt_id,
             comfyui_version=system.version,
+            graph_sha256=prepared.graph_sha256,
+            files=prepared.files,
             prepare_ms=_ms(posted - began),
             render_ms=_ms(painted - posted),
             upload_ms=_ms(stored - painted),
@@ -157,48 +167,25 @@ class Attempt:
             raise RenderFailed(Failure.WORKER_LOST, "not_ours", "the job went to another runner or was called off")
         return job
 
-    def _prepare(self, leases: ExitStack, stop: Callable[[], bool]) -> Graph:
-        """The job's graph, with every file it names in place, where it stays until `leases` is closed."""
-        job = self.job
-
-        def fetched(model: models.Model) -> str:
-            name, known = models.fetch(model, leases, told=self._fetching(model, stop), tally=self.cache)
-            if known != model:
-                with postgres.transaction() as tx:
-                    models.learn(tx, known)
-            return name
-
-        workflow = workflows.fetch(job.workflow_id, job.workflow_version, job.workflow_sha256)
-        with postgres.transaction() as tx:
-            checkpoint = models.find(tx, models.CHECKPOINTS, job.model)
-            loras = [(models.find(tx, models.LORAS, lora["id"]), float(lora["strength"])) for lora in job.loras]
-        values: dict[str, Any] = {
-            "prompt": job.prompt,
-            "negative_prompt": job.negative_prompt,
-            "model": fetched(checkpoint),
-            "seed": job.seed,
-        }
-        return bind(
-            workflow,
-            {name: value for name, value in values.items() if name in workflow.parameters} | dict(job.parameters),
-            [Lora(name=fetched(lora), strength=strength) for lora, strength in loras],
-            filename_prefix=f"{job.id}-{job.attempt}/{self.lease.worker[-12:].replace('.', '-')}",
-        )
-
-    def _fetching(self, model: models.Model, stop: Callable[[], bool]) -> Callable[[int, int], None]:
+    def _fetching(self, stop: Callable[[], bool]) -> Callable[[str, int, int], None]:
         """Tells of a download ten times a second, and ends it when the runner is to stop; the next goes on there."""
         said_at = 0.0
 
-        def told(done_bytes: int, total_bytes: int) -> None:
+        def told(name: str, done_bytes: int, total_bytes: int) -> None:
             nonlocal said_at
             if stop():
                 raise GivenBack
             if time.monotonic() - said_at >= TELL_S or done_bytes == total_bytes:
                 said_at = time.monotonic()
                 done, total = (ceil(count / MIB) for count in (done_bytes, total_bytes))
-                self._progress(Progress(phase="fetching", node_title=model.name, step=done, steps=total))
+                self._progress(Progress(phase="fetching", node_title=name, step=done, steps=total))
 
         return told
+
+    @property
+    def _filename_prefix(self) -> str:
+        """Where ComfyUI saves this attempt's pictures: in a folder that is nobody else's."""
+        return f"{self.job.id}-{self.job.attempt}/{self.lease.worker[-12:].replace('.', '-')}"
 
     def _deadline_s(self) -> float:
         """Seconds the render may take: from its work, not a constant, so that neither a long job is cut short nor a

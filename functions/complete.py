@@ -44,7 +44,12 @@ def complete(tx: Connection, event: RenderSucceeded | RenderFailed) -> Sequence[
 def _keep(tx: Connection, job: Job, event: RenderSucceeded) -> Sequence[Event]:
     now = datetime.now(UTC)
     artifacts.keep(tx, job.id, job.attempt, event.artifacts, at=now)
-    kept = job.to(State.AWAITING_REVIEW, changed_at=now)
+    made = {
+        "comfyui_version": event.comfyui_version,
+        "graph_sha256": event.graph_sha256,
+        "files": [vars(file) for file in event.files],
+    }
+    kept = job.to(State.AWAITING_REVIEW, changed_at=now, made=made)
     jobs.save(tx, kept)
     postgres.after_commit(tx, lambda: queue.remove(job.pool, job.id))
     return [JobAwaitingReview(**kept.told(was=job.state), artifacts=event.artifacts)]

@@ -72,6 +72,9 @@ class Config:
         "the space for fetched models, in bytes or as 60Gi; a twentieth of it stays free, and the models used longest "
         "ago go first; absent: the disk's"
     )
+    picture_metadata: str = _setting(
+        "what a PNG tells of how it was made: full (prompt, parameters, graph) or none", "full"
+    )
     comfyui_start_s: float = _setting("how long a runner waits for a ComfyUI that does not answer yet", 300.0)
     render_deadline_s: float = _setting("seconds for preparing and loading that a render's deadline starts from", 600.0)
     render_s_per_megapixel_step: float = _setting("seconds that one step on one megapixel may take at the most", 10.0)
@@ -188,6 +191,8 @@ def read(environ: Mapping[str, str]) -> Config:
             f"MODELS_CACHE_SIZE={found.models_cache_size!r} is no size: "
             f"{SETTINGS['models_cache_size'].metadata['about']}"
         ) from None
+    if found.picture_metadata not in ("full", "none"):
+        raise Misconfigured(f"PICTURE_METADATA={found.picture_metadata!r} is neither full nor none")
     if found.heartbeat_s * 2 > found.lease_s:
         raise Misconfigured(
             "HEARTBEAT_S must be at most half of LEASE_S, or a lease runs out between two signs of life"

@@ -12,7 +12,7 @@ from functions.domain.job import Job, State
 
 COLUMNS = """id, user_id, role, pool, state, attempt, worker, cause, detail, prompt, negative_prompt, workflow_id,
     workflow_version, workflow_sha256, model, loras, seed, parameters, images, credits, boost, tags, collection_id,
-    due_ms, run_at, submitted_at, changed_at"""
+    due_ms, run_at, submitted_at, changed_at, made"""
 
 ADD = text("""
 INSERT INTO generator_job (id, user_id, role, pool, state, attempt, prompt, negative_prompt, workflow_id,
@@ -56,14 +56,14 @@ def get(tx: Connection, job_id: str) -> Job | None:
 SAVE = text("""
 UPDATE generator_job
 SET state = :state, attempt = :attempt, worker = :worker, cause = :cause, detail = :detail, run_at = :run_at,
-    due_ms = :due_ms, changed_at = :changed_at
+    due_ms = :due_ms, changed_at = :changed_at, made = CAST(:made AS jsonb)
 WHERE id = :id
 """)
 
 
 def save(tx: Connection, job: Job) -> None:
     """Keep where the job now stands. The caller holds it (`locked`); the row's own guard refuses an illegal move."""
-    tx.execute(SAVE, vars(job))
+    tx.execute(SAVE, vars(job) | {"made": None if job.made is None else json.dumps(dict(job.made))})
 
 
 OF_USER = text(f"""

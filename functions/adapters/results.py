@@ -11,6 +11,7 @@ from typing import Any
 
 from functions.adapters import storage
 from functions.config import config
+from functions.domain import png
 from functions.domain.errors import Failure, RenderFailed
 from functions.domain.event import Artifact
 from functions.domain.job import Job
@@ -24,8 +25,12 @@ def folder(job: Job) -> str:
     return f"generated/{job.id}/{job.attempt}"
 
 
-def store(job: Job, index: int, data: bytes) -> Artifact:
-    """Store one picture and its thumbnail; RenderFailed when the bytes are no picture."""
+def store(job: Job, index: int, data: bytes, texts: Mapping[str, str]) -> Artifact:
+    """Store one picture and its thumbnail; RenderFailed when the bytes are no picture.
+
+    texts: what a PNG tells of itself, in place of what ComfyUI wrote, which names this job's folder; unless
+    PICTURE_METADATA is none.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -36,7 +41,9 @@ def store(job: Job, index: int, data: bytes) -> Artifact:
             picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
             small = io.BytesIO()
             picture.convert("RGB").save(small, "WEBP", quality=80, method=4)
-    except (UnidentifiedImageError, OSError, KeyError, Image.DecompressionBombError) as error:
+        if suffix == "png":
+            data = png.retold(data, texts if config().picture_metadata == "full" else {})
+    except (UnidentifiedImageError, OSError, KeyError, ValueError, Image.DecompressionBombError) as error:
         raise RenderFailed(
             Failure.TRANSIENT,
             "output_unreadable",

@@ -8,7 +8,7 @@ from functions.adapters import artifacts, jobs, ledger, outbox, postgres
 from functions.api import body, cursor, idempotency
 from functions.api.credits import TransactionView
 from functions.api.identity import Asker, may_see
-from functions.api.jobs_view import JobPage, JobStory, JobSubmittedView, JobView, MoveView, views
+from functions.api.jobs_view import JobPage, JobStory, JobSubmittedView, JobView, Made, MoveView, views
 from functions.api.problem import documented
 from functions.domain import transfer
 from functions.domain.errors import Rejected
@@ -82,6 +82,7 @@ def job(job_id: str, actor: Asker) -> JobStory:
     [view] = views([found], pictures)
     return JobStory(
         **vars(view),
+        made=Made.model_validate(found.made) if found.made else None,
         history=[MoveView(**vars(move)) for move in moves],
         transactions=[TransactionView(**vars(entry)) for entry in entries],
     )

@@ -90,9 +90,26 @@ class JobView(JobSubmittedView):
     artifacts: list[ArtifactView] = []
 
 
-class JobStory(JobView):
-    """A job with every move it made and every credit it moved."""
+class FileView(BaseModel):
+    """A model file and its digest; without one, ComfyUI lists it itself and nobody has read it."""
 
+    kind: str
+    name: str
+    sha256: str | None
+
+
+class Made(BaseModel):
+    """What the pictures were made with. The same request under the same workflow has the same graph_sha256."""
+
+    comfyui_version: str
+    graph_sha256: str
+    files: list[FileView]
+
+
+class JobStory(JobView):
+    """A job with every move it made, every credit it moved, and what its pictures were made with."""
+
+    made: Made | None
     history: list[MoveView]
     transactions: list[TransactionView]
 

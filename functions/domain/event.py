@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Self
 from annotated_types import Len
 
 from functions.domain.errors import Failure
+from functions.domain.infotext import File
 from functions.domain.request import CancelRequest, JobRequest, ReviewDecision
 
 TYPE_PREFIX = "visionsuit.generator."
@@ -138,7 +139,8 @@ class RenderSucceeded(Attempted):
 
     cold_start: ComfyUI had painted nothing since it started. cache_hits, cache_misses: model files that lay where
     ComfyUI reads, and those that had to be fetched. vram_*: ComfyUI's first device after the render; 0 when it did not
-    say.
+    say. graph_sha256: of the graph without the job's own output folder, so equal for equal requests. files: the model
+    files it was made with.
     """
 
     name = "render.succeeded"
@@ -148,6 +150,8 @@ class RenderSucceeded(Attempted):
     manifest_key: str
     prompt_id: str
     comfyui_version: str
+    graph_sha256: str = ""
+    files: tuple[File, ...] = ()
     prepare_ms: int
     render_ms: int
     upload_ms: int

@@ -49,6 +49,7 @@ class Job:
     due_ms: its place in the queue, unix ms; lower runs first (`domain/place.py`).
     run_at: not to be claimed before this moment (a retry's backoff); None: at once.
     seed: 0 .. 2**64-1, exactly as the sampler gets it.
+    made: what its pictures were made with: ComfyUI's version, the graph's digest, the model files and theirs.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Job:
     run_at: datetime | None = None
     submitted_at: datetime
     changed_at: datetime
+    made: Mapping[str, Any] | None = None
 
     def to(self, state: State, *, cause: str | None = None, detail: str | None = None, **changes: Any) -> Self:
         """This job after the move, with the reason for it; IllegalMove when the state machine knows no such move."""
