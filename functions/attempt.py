@@ -73,6 +73,7 @@ class Attempt:
             with _failures():
                 prepared = prepare(
                     self.job,
+                    comfyui,
                     leases,
                     filename_prefix=self._filename_prefix,
                     tally=self.cache,

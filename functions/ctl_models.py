@@ -23,7 +23,7 @@ def list_(as_json: Json = False) -> None:
     from functions.adapters import models, postgres
 
     with postgres.transaction() as tx:
-        known = [model for kind in models.KINDS for model in models.all_of(tx, kind)]
+        known = models.every(tx)
     rows: list[tuple[object, ...]] = [
         (m.kind, m.name, m.object_key or "in ComfyUI", (m.sha256 or "not read yet")[:12]) for m in known
     ]

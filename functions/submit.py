@@ -25,7 +25,7 @@ def submit(tx: Connection, event: JobRequested) -> JobSubmitted | None:
     if actor.role not in config().roles:
         raise Rejected("role_not_allowed", f"{actor.role} may not ask for pictures here: {config().submit_roles} may")
     seed = secrets.randbelow(SEED_LIMIT) if asked.seed is None else exact_seed(asked.seed)
-    admitted = admission.admit(tx, asked, seed=seed)
+    admitted = admission.admit(tx, asked, seed=seed, user_id=actor.user_id)
     short = admission.shortfall(tx, actor, admitted.quote.credits)
     if short:
         raise Rejected("insufficient_credits", str(short))

@@ -7,11 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from functions.adapters import ledger, models, workflows
+from functions.adapters import ledger, models, originals, workflows
 from functions.config import config
 from functions.domain import price, transfer
 from functions.domain.errors import InsufficientCredits, Rejected
 from functions.domain.event import Actor
+from functions.domain.parameter import Type
 from functions.domain.request import JOB_ID, JobRequest
 from functions.domain.workflow import Workflow, resolve
 
@@ -31,15 +32,11 @@ class Admitted:
     quote: price.Quote
 
 
-def admit(tx: Connection, asked: JobRequest, *, seed: int) -> Admitted:
-    """What this request comes to; Rejected names the field that stands in the way."""
+def admit(tx: Connection, asked: JobRequest, *, seed: int, user_id: str) -> Admitted:
+    """What this user's request comes to; Rejected names the field that stands in the way."""
     published = workflows.find(tx, asked.workflow.id, asked.workflow.version)
     resolved = resolve(published.workflow, asked.values(seed=seed))
-    models.find(tx, models.CHECKPOINTS, asked.model)
-    for lora in asked.loras:
-        models.find(tx, models.LORAS, lora.id)
-    if asked.loras and published.workflow.lora_slot is None:
-        raise Rejected("loras_unsupported", f"workflow {published.workflow.id} takes no LoRAs", field="loras")
+    _find_files(tx, published.workflow, resolved, asked, user_id)
     parameters = {name: value for name, value in resolved.items() if name not in OWN_COLUMNS}
     return Admitted(
         workflow=published.workflow,
@@ -51,6 +48,21 @@ def admit(tx: Connection, asked: JobRequest, *, seed: int) -> Admitted:
             parameters, complexity=published.workflow.complexity, loras=len(asked.loras), boost=asked.boost
         ),
     )
+
+
+def _find_files(
+    tx: Connection, workflow: Workflow, resolved: Mapping[str, Any], asked: JobRequest, user_id: str
+) -> None:
+    """Pass a request whose models, LoRAs and pictures there are."""
+    for name, parameter in workflow.parameters.items():
+        if name in resolved and parameter.type is Type.MODEL:
+            models.find(tx, str(parameter.folder), resolved[name], field=name)
+        if name in resolved and parameter.type is Type.IMAGE:
+            originals.find(tx, resolved[name], user_id=user_id, field=name)
+    for lora in asked.loras:
+        models.find(tx, models.LORAS, lora.id)
+    if asked.loras and workflow.lora_slot is None:
+        raise Rejected("loras_unsupported", f"workflow {workflow.id} takes no LoRAs", field="loras")
 
 
 def shortfall(tx: Connection, actor: Actor, credits: int) -> InsufficientCredits | None:

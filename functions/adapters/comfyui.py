@@ -191,6 +191,11 @@ class ComfyUI:
             raise RenderFailed(Failure.TRANSIENT, "no_output", detail)
         return content
 
+    def upload(self, name: str, data: bytes) -> str:
+        """Put a picture where LoadImage reads; gives the name that ComfyUI has it under. The same bytes again get the
+        same name. Raises RenderFailed `comfyui_gone` or `comfyui_error`."""
+        return self._http.upload("/upload/image", name, data)
+
     def interrupt(self, prompt_id: str) -> None:
         """Stop this prompt if it is the one that runs; it ends at its next step or node."""
         self._prompt(prompt_id).interrupt()

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, text
 from functions.adapters import cache, storage
 from functions.config import config
 from functions.domain.errors import Rejected
+from functions.domain.parameter import FOLDERS
 
 CHECKPOINTS, LORAS = "checkpoints", "loras"
-KINDS = (CHECKPOINTS, LORAS, "vae")
 SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")  # what ComfyUI lists (folder_paths.py)
 
 
@@ -35,13 +35,14 @@ FIND = text(
 )
 
 
-def find(tx: Connection, kind: str, name: str) -> Model:
-    """The model of this name; Rejected when there is none."""
+def find(tx: Connection, kind: str, name: str, *, field: str = "model") -> Model:
+    """The model of this name; Rejected, with the field that named it, when there is none."""
     row = tx.execute(FIND, {"kind": kind, "name": name}).one_or_none()
     if row is None:
         known = ", ".join(repr(m.name) for m in all_of(tx, kind)[:8]) or "none"
-        field, noun = ("model", "model") if kind == CHECKPOINTS else ("loras", "LoRA")
-        raise Rejected(f"unknown_{noun.lower()}", f"there is no {noun} {name!r}; known: {known}", field=field)
+        if kind == LORAS:
+            raise Rejected("unknown_lora", f"there is no LoRA {name!r}; known: {known}", field="loras")
+        raise Rejected("unknown_model", f"there is no model {name!r} in {kind}; known: {known}", field=field)
     return Model(**row._mapping)
 
 
@@ -51,6 +52,14 @@ ALL = text("SELECT kind, name, object_key, sha256, size_bytes FROM generator_mod
 def all_of(tx: Connection, kind: str) -> list[Model]:
     """Every model of a kind, by name."""
     return [Model(**row._mapping) for row in tx.execute(ALL, {"kind": kind})]
+
+
+EVERY = text("SELECT kind, name, object_key, sha256, size_bytes FROM generator_model ORDER BY kind, name")
+
+
+def every(tx: Connection) -> list[Model]:
+    """Every model of every kind."""
+    return [Model(**row._mapping) for row in tx.execute(EVERY)]
 
 
 REGISTER = text("""
@@ -83,7 +92,7 @@ def discover(tx: Connection) -> int:
     """
     rows = [
         {"kind": kind, "name": name, "object_key": key, "size_bytes": size_bytes}
-        for kind in KINDS
+        for kind in FOLDERS
         for key, size_bytes in storage.listing(config().models_bucket, f"{kind}/")
         if (name := key.removeprefix(f"{kind}/")).endswith(SUFFIXES) and len(name) <= 200
     ]

@@ -11,21 +11,23 @@ from functions.api.problem import documented
 from functions.config import config
 from functions.domain.graph import MAX_LORAS
 from functions.domain.parameter import Parameter, Type, Value
-from functions.domain.request import JobRequest, WorkflowChoice
+from functions.domain.request import PARAMETERS, JobRequest, WorkflowChoice
 from functions.domain.workflow import Workflow
 
 router = APIRouter(prefix="/v1/options", tags=["options"])
 
 
 class ModelView(BaseModel):
-    """A model or LoRA; `id` is what a request names it by."""
+    """A model or LoRA; `id` is what a request names it by, `folder` the kind of file it is."""
 
     id: str
+    folder: str
     size_bytes: int | None
 
 
 class ParameterView(BaseModel):
-    """One parameter of a workflow. A text's bounds count characters."""
+    """One parameter of a workflow, given as a field of the request's own or else among its `parameters`. A text's
+    bounds count characters; a model is one of its folder; an image is the id of a picture of one's own."""
 
     name: str
     type: str
@@ -35,6 +37,8 @@ class ParameterView(BaseModel):
     multiple_of: int | None
     default: str | int | float | None
     choices: list[str] | None
+    folder: str | None
+    own_field: bool
 
 
 class WorkflowView(BaseModel):
@@ -86,18 +90,22 @@ def options(_: Asker) -> Options:
     """Models, LoRAs, workflows with their parameters' bounds, sizes and pools."""
     with postgres.transaction() as tx:
         published = workflows.all_newest(tx)
-        checkpoints = models.all_of(tx, models.CHECKPOINTS)
-        loras = models.all_of(tx, models.LORAS)
+        files = models.every(tx)
+    chosen = {workflow.parameters["model"].folder for workflow in published if "model" in workflow.parameters}
     return Options(
         workflows=[_workflow(workflow) for workflow in published],
         default_workflow=WorkflowChoice().id,
-        models=[ModelView(id=model.name, size_bytes=model.size_bytes) for model in checkpoints],
-        loras=[ModelView(id=lora.name, size_bytes=lora.size_bytes) for lora in loras],
+        models=[_model(file) for file in files if file.kind in chosen],
+        loras=[_model(file) for file in files if file.kind == models.LORAS],
         max_loras=MAX_LORAS,
         sizes=SIZES,
         pools=list(config().pool_names),
         submit_roles=sorted(config().roles),
     )
+
+
+def _model(file: models.Model) -> ModelView:
+    return ModelView(id=file.name, folder=file.kind, size_bytes=file.size_bytes)
 
 
 def _workflow(workflow: Workflow) -> WorkflowView:
@@ -124,6 +132,8 @@ def _parameter(parameter: Parameter) -> ParameterView:
         multiple_of=parameter.multiple_of,
         default=_exact(parameter.default),
         choices=list(parameter.choices) if parameter.choices else None,
+        folder=parameter.folder,
+        own_field=parameter.name in (*PARAMETERS, "seed"),
     )
 
 

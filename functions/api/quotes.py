@@ -40,7 +40,7 @@ def quote(actor: Asker, raw: body.Raw) -> QuoteView:
     asked = body.parse(JobRequest, raw)
     seed = 0 if asked.seed is None else exact_seed(asked.seed)
     with postgres.transaction() as tx:
-        admitted = admission.admit(tx, asked, seed=seed)
+        admitted = admission.admit(tx, asked, seed=seed, user_id=actor.user_id)
         balance = ledger.balance(tx, transfer.account(actor.user_id))
     price = admitted.quote
     return QuoteView(

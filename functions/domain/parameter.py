@@ -17,6 +17,11 @@ from functions.domain.text import storable
 MAX_SEED = 2**64 - 1  # KSampler's `seed` input in ComfyUI's /object_info
 
 Value = str | int | float
+#: Folders of ComfyUI's that model files lie in (folder_paths.py), under the same names in the models bucket.
+FOLDERS = (
+    *("checkpoints", "loras", "vae", "diffusion_models", "text_encoders"),
+    *("upscale_models", "controlnet", "clip_vision"),
+)
 
 
 class Type(StrEnum):
@@ -27,7 +32,8 @@ class Type(StrEnum):
     NUMBER = "number"  # kept as a float
     SEED = "seed"  # 0 .. 2**64-1, an integer or its decimal text
     CHOICE = "choice"  # one of `choices`
-    MODEL = "model"  # a model file's name as ComfyUI lists it
+    MODEL = "model"  # a model file of one of FOLDERS, by the name it is known by
+    IMAGE = "image"  # a picture that was generated here before, by its id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +41,8 @@ class Parameter:
     """One declared parameter.
 
     bind: (node id, input name) pairs that receive the value. minimum, maximum: bounds, both allowed; a text's
-    bounds are lengths. default: used when a job gives no value; without one the graph's own value stays.
+    bounds are lengths. default: used when a job gives no value; without one the graph's own value stays. folder: where
+    a model's file lies.
     """
 
     name: str
@@ -47,6 +54,7 @@ class Parameter:
     default: Value | None = None
     choices: tuple[str, ...] | None = None
     required: bool = False
+    folder: str | None = None
 
     @classmethod
     def parse(cls, name: str, raw: object) -> Self:
@@ -67,6 +75,9 @@ class Parameter:
             raise invalid(f"the choices of {name!r} must be a list of texts", field=where)
         if raw["type"] == Type.CHOICE and not choices:
             raise invalid(f"parameter {name!r} is a choice without choices", field=where)
+        folder = raw.get("folder", "checkpoints" if raw["type"] == Type.MODEL else None)
+        if (folder in FOLDERS) != (raw["type"] == Type.MODEL):
+            raise invalid(f"a model has a folder, one of {', '.join(FOLDERS)}, and nothing else has", field=where)
         parameter = cls(
             name=name,
             type=Type(raw["type"]),
@@ -77,6 +88,7 @@ class Parameter:
             choices=tuple(choices) if choices else None,
             default=raw.get("default"),
             required=raw.get("required", False) is True,
+            folder=folder,
         )
         if parameter.default is not None:
             try:
@@ -119,7 +131,7 @@ class Parameter:
                 return float(value)
             case (Type.TEXT, str()) if storable(value):
                 return value
-            case ((Type.CHOICE | Type.MODEL), str()) if value and storable(value):
+            case ((Type.CHOICE | Type.MODEL | Type.IMAGE), str()) if value and storable(value):
                 return value
         raise Rejected("parameter_invalid", f"{self.name} must be {WORDS[self.type]}", field=self.name)
 
@@ -132,7 +144,7 @@ class Parameter:
         return Rejected("parameter_out_of_range", f"{self.name} must be {allowed}", field=self.name)
 
 
-ALLOWED = {"type", "bind", "minimum", "maximum", "multiple_of", "default", "choices", "required"}
+ALLOWED = {"type", "bind", "minimum", "maximum", "multiple_of", "default", "choices", "required", "folder"}
 
 WORDS = {
     Type.TEXT: "a text",
@@ -141,6 +153,7 @@ WORDS = {
     Type.SEED: f"a whole number between 0 and {MAX_SEED}, or its decimal text",
     Type.CHOICE: "a text, one of the choices",
     Type.MODEL: "a model's name",
+    Type.IMAGE: "a picture's id",
 }
 
 

@@ -6,6 +6,7 @@ checked by `domain/parameter.py` when the job is submitted.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -47,7 +48,8 @@ class LoraChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class JobRequest:
-    """One picture, or a few, as asked for. Sizes in pixels; without a `seed`, a random one is drawn."""
+    """One picture, or a few, as asked for. Sizes in pixels; without a `seed`, a random one is drawn. `parameters` are
+    those that only the workflow has, such as the picture to begin with; `GET /v1/options` lists them."""
 
     __pydantic_config__: ClassVar = CLOSED
     prompt: Prompt
@@ -63,6 +65,9 @@ class JobRequest:
     width: Annotated[int, Interval(ge=16, le=4096)] | None = None
     height: Annotated[int, Interval(ge=16, le=4096)] | None = None
     images: Annotated[int, Interval(ge=1, le=8)] | None = None
+    parameters: Annotated[
+        Mapping[Word, Annotated[str, Len(0, 1000), Predicate(storable)] | int | float], Len(0, 16)
+    ] = field(default_factory=dict)
     boost: Annotated[int, Interval(ge=0, le=1000)] = 0
     tags: Annotated[tuple[Name, ...], Len(0, 8)] = ()
     collection_id: Collection | None = None
@@ -70,7 +75,10 @@ class JobRequest:
     def values(self, *, seed: int) -> dict[str, Any]:
         """What was asked of the workflow's parameters, the seed resolved; what is left open, the workflow says."""
         asked = {name: getattr(self, name) for name in PARAMETERS}
-        return {name: value for name, value in asked.items() if value is not None} | {"seed": seed}
+        if taken := sorted({*PARAMETERS, "seed"} & self.parameters.keys()):
+            raise Rejected("parameter_misplaced", f"{taken[0]} is a field of its own", field=f"parameters.{taken[0]}")
+        asked |= self.parameters
+        return {name: value for name, value in asked.items() if value not in (None, "")} | {"seed": seed}
 
 
 PARAMETERS = (

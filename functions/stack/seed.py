@@ -15,6 +15,7 @@ from functions.adapters.comfyui import ComfyUI
 from functions.config import config
 from functions.domain import transfer
 from functions.domain.errors import RenderFailed
+from functions.domain.parameter import FOLDERS
 from functions.stack.process import ServiceFailed
 
 WORKFLOWS = Path(__file__).parents[1] / "workflows"
@@ -23,7 +24,12 @@ WELCOME_CREDITS = 1000
 FILES = (
     ("checkpoints", "meadow-sd15.safetensors"),
     ("checkpoints", "harbour-xl.safetensors"),
+    ("checkpoints", "sd_xl_refiner_1.0.safetensors"),
     ("loras", "ink-wash.safetensors"),
+    ("diffusion_models", "harbour-flux.safetensors"),
+    ("text_encoders", "t5xxl_fp8_e4m3fn.safetensors"),
+    ("text_encoders", "clip_l.safetensors"),
+    ("vae", "ae.safetensors"),
 )
 
 
@@ -88,6 +94,6 @@ def _listed_by(comfyui: ComfyUI) -> list[models.Model]:
     with comfyui:
         return [
             models.Model(kind=kind, name=name, object_key=None, sha256=None, size_bytes=None)
-            for kind in (models.CHECKPOINTS, models.LORAS)
+            for kind in FOLDERS
             for name in comfyui.models(kind)
         ]

@@ -15,7 +15,7 @@ import yaml
 from chart import CHART, ROOT, containers, environment, external, of_kind, pod, rendered
 from standin.comfy_server import Comfy, furnish, start
 
-from functions.adapters import models
+from functions.domain.parameter import FOLDERS
 
 IMAGES = ROOT / "comfy-image"
 FILES = {name: IMAGES / f"{name}.Dockerfile" for name in ("functions", "comfyui")}
@@ -125,7 +125,7 @@ def test_comfyui_finds_each_kind_of_model_where_the_runner_puts_it() -> None:
     [runner] = (pod(pool) or {})["containers"]
     assert where.pop("base_path") == environment(runner)["COMFYUI_MODELS_DIR"]
     assert where.pop("is_default") is True
-    assert where == {kind: kind for kind in models.KINDS}
+    assert where == {kind: kind for kind in FOLDERS}
 
 
 def test_comfyui_gets_the_chart_s_arguments_and_finds_the_folders_they_name(tmp_path: Path) -> None:

@@ -45,7 +45,6 @@ def test_what_was_left_open_is_left_to_the_workflow() -> None:
     asked = JobRequest(prompt="a heron", model="m", steps=20)
     assert asked.values(seed=5) == {
         "prompt": "a heron",
-        "negative_prompt": "",
         "model": "m",
         "steps": 20,
         "seed": 5,

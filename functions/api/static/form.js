@@ -6,6 +6,13 @@ import { byId, element, modelName, plural, say } from "./dom.js";
 const NUMBERS = ["images", "steps", "cfg", "width", "height"];
 const CHOICES = ["sampler", "scheduler"];
 const QUOTE_AFTER_MS = 250;
+/** Kinds of parameters that only a workflow knows, and the field each is asked for with. */
+const ASKED = {
+  number: { type: "number", step: "0.05", inputmode: "decimal" },
+  integer: { type: "number", inputmode: "numeric" },
+  choice: {},
+  image: { placeholder: "a picture's id" },
+};
 
 const form = byId("form");
 let options;
@@ -19,7 +26,6 @@ export async function start(onJob) {
   fill(byId("workflow"), options.workflows.map((one) => [one.id, one.title]));
   byId("workflow").value = options.default_workflow;
   byId("workflow").closest(".field").hidden = options.workflows.length < 2;
-  fill(byId("model"), options.models.map((one) => [one.id, modelName(one.id)]));
   fill(byId("size"), [...options.sizes.map((one) => [`${one.width}x${one.height}`, one.label]), ["", "Custom"]]);
   useWorkflow();
   byId("workflow").addEventListener("change", useWorkflow);
@@ -49,6 +55,7 @@ export function repeat(job) {
   useWorkflow();
   byId("model").value = job.model;
   byId("seed").value = job.seed;
+  for (const input of extras()) if (input.name in job.parameters) input.value = job.parameters[input.name];
   for (const name of [...NUMBERS, ...CHOICES]) if (name in job.parameters) byId(name).value = job.parameters[name];
   byId("loras").replaceChildren();
   for (const lora of job.loras) addLora(lora);
@@ -87,9 +94,33 @@ function useWorkflow() {
     fill(byId(name), parameters.get(name).choices.map((choice) => [choice, choice]));
     byId(name).value = parameters.get(name).default;
   }
+  const kept = byId("model").value;
+  const models = options.models.filter((one) => one.folder === parameters.get("model").folder);
+  fill(byId("model"), models.map((one) => [one.id, modelName(one.id)]));
+  if (models.some((one) => one.id === kept)) byId("model").value = kept;
+  byId("extras").replaceChildren(...workflow.parameters.filter((one) => !one.own_field && ASKED[one.type]).map(extra));
   byId("loras-field").hidden = !workflow.takes_loras || options.loras.length === 0;
   if (!workflow.takes_loras) byId("loras").replaceChildren();
   matchSize();
+}
+
+/** A field for a parameter that only this workflow has. */
+function extra(parameter) {
+  const { name, type, minimum, maximum, default: usual, choices, required } = parameter;
+  const input = choices ? element("select", { name }) : element("input", { name, ...ASKED[type] });
+  input.id = `extra-${name}`;
+  if (choices) fill(input, choices.map((choice) => [choice, choice]));
+  if (type === "number" || type === "integer") Object.assign(input, { min: minimum ?? "", max: maximum ?? "" });
+  input.value = usual ?? "";
+  input.dataset.type = type;
+  const title = name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
+  const label = element("label", { for: input.id }, title);
+  if (!required && usual === null) label.append(element("span", { class: "optional" }, " optional"));
+  return element("div", { class: "field", "data-field": `parameters.${name}` }, label, input);
+}
+
+function extras() {
+  return [...byId("extras").querySelectorAll("input, select")];
 }
 
 function useSize() {
@@ -133,6 +164,9 @@ function request() {
   if (!byId("negative_prompt").disabled) body.negative_prompt = byId("negative_prompt").value;
   for (const name of NUMBERS) if (usable(name)) body[name] = Number(byId(name).value);
   for (const name of CHOICES) if (usable(name)) body[name] = byId(name).value;
+  const own = extras().filter((input) => input.value.trim() !== "");
+  const value = ({ dataset, value: text }) => (dataset.type in { number: 1, integer: 1 } ? Number(text) : text.trim());
+  if (own.length) body.parameters = Object.fromEntries(own.map((input) => [input.name, value(input)]));
   if (usable("seed")) body.seed = byId("seed").value.trim(); // text: a number would be rounded above 2^53
   body.loras = [...byId("loras").children].map((row) => ({
     id: row.querySelector("select").value,
@@ -188,7 +222,9 @@ function show(error, { quietly = false } = {}) {
   let first;
   const homeless = [];
   for (const { field, detail } of error.errors ?? []) {
-    const place = form.querySelector(`[data-field="${CSS.escape(field.split(".")[0])}"]`);
+    const place = [field, field.split(".")[0], `parameters.${field}`]
+      .map((name) => form.querySelector(`[data-field="${CSS.escape(name)}"]`))
+      .find(Boolean);
     if (!place || place.hidden) {
       homeless.push(`${field}: ${detail}`);
       continue;
