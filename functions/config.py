@@ -62,6 +62,9 @@ class Config:
     ready_file: str | None = _setting("a runner touches this file right after its claim (KEDA's readiness)")
     lease_s: float = _setting("how long a claim holds without a sign of life", 30.0)
     heartbeat_s: float = _setting("how often a runner extends its lease", 10.0)
+    wait_s: float = _setting(
+        "how long a runner waits for its first job; none where one is started for each, as in a cluster", 0.0
+    )
     max_jobs: int = _setting("jobs a runner may do, one after the other, while ComfyUI has their models warm", 1)
     idle_s: float = _setting("how long a runner that may do more waits for the next job", 0.0)
     comfyui_url: str | None = _setting("ComfyUI beside the runner", "http://127.0.0.1:8188")
@@ -153,7 +156,7 @@ SCHEMES = {
     "redis_url": ("redis://", "rediss://", "unix://"),
     **{name: ("http://", "https://") for name in ("s3_endpoint_url", "k_sink", "comfyui_url")},
 }
-MAY_BE_ZERO = {"retries", "retry_base_s", "retry_cap_s", "idle_s"}
+MAY_BE_ZERO = {"retries", "retry_base_s", "retry_cap_s", "wait_s", "idle_s"}
 SETTINGS = {setting.name: setting for setting in fields(Config)}
 
 

@@ -1,7 +1,7 @@
 """render: the one-shot runner. It claims one job, lets ComfyUI paint it, stores the pictures, reports, and ends.
 
 `python -m functions.render`, beside a ComfyUI, started by KEDA for a waiting job. With MAX_JOBS above one it stays for
-more while the models are warm, and waits IDLE_S for each.
+more while the models are warm, and waits IDLE_S for each; where nobody starts it for a job, WAIT_S for the first.
 
 says    job.dispatching    it has claimed the job and fetches what the render needs
         job.in_progress    ComfyUI has the graph
@@ -46,7 +46,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: told_to_stop.append(number))
     code = DONE
     for done in range(config().max_jobs):
-        job_id = _claim(wait_s=config().idle_s if done else 0, stop=lambda: bool(told_to_stop))
+        job_id = _claim(wait_s=config().idle_s if done else config().wait_s, stop=lambda: bool(told_to_stop))
         if job_id is None:
             log.info("nothing waits in %s", config().claiming_pool)
             break

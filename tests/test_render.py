@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,3 +67,11 @@ def test_a_job_that_another_runner_finished_meanwhile_is_let_be(stack: Stack, us
     assert run(stack, tmp_path, POOL="stale") == 0
     assert stack.moves(job.id)[-1] == (State.CANCELLED, 1)
     assert queue.depth("stale") == {"waiting": 0, "leased": 0, "delayed": 0}
+
+
+def test_a_runner_that_nobody_starts_for_a_job_waits_for_its_first(stack: Stack, user: str, tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as meanwhile:
+        runner = meanwhile.submit(run, stack, tmp_path, POOL="host", WAIT_S="30")
+        job = waiting(user, pool="host")
+        assert runner.result() == 0
+    stack.wait(job.id, State.AWAITING_REVIEW)

@@ -106,6 +106,7 @@ def _named(pairs: Sequence[str]) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m functions.stack.broker", description="A local Broker.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--triggers", type=Path, required=True, help="file of Knative Trigger manifests")
     parser.add_argument("--service", action="append", default=[], metavar="NAME=URL")
@@ -123,7 +124,7 @@ def main() -> None:
     )
     uvicorn.run(
         broker,
-        host="127.0.0.1",
+        host=chosen.host,
         port=chosen.port,
         log_level="warning",
         access_log=False,
