@@ -15,6 +15,7 @@ from functions.domain import transfer
 from functions.domain.errors import Rejected
 from functions.domain.event import CancelRequested, Event, JobCancelled
 from functions.domain.job import FINISHED, Job, State
+from functions.domain.transfer import Kind
 
 PAID = frozenset({State.DEBITED, State.QUEUED, State.DISPATCHING, State.IN_PROGRESS})
 
@@ -39,12 +40,13 @@ def cancel(tx: Connection, event: CancelRequested) -> Sequence[Event]:
     jobs.save(tx, off)
     postgres.after_commit(tx, lambda: queue.remove(job.pool, job.id))
     told = JobCancelled(**off.told(was=job.state))
-    refund = _refund(tx, job, by)
+    refund = _refund(tx, job, event, by)
     return [told, refund] if refund else [told]
 
 
-def _refund(tx: Connection, job: Job, by: str) -> Event | None:
+def _refund(tx: Connection, job: Job, event: CancelRequested, by: str) -> Event | None:
     """Everything comes back, but for a render that its own user stopped: the GPU had worked for it."""
     if job.state not in PAID or (job.state is State.IN_PROGRESS and by == "user"):
         return None
-    return ledger.post(tx, transfer.refund(job, authorised_by=f"/functions/cancel {by}"))
+    back = transfer.refund(job, Kind.CANCELLED, authorised_by=f"user:{event.actor.user_id}", instruction=event.id)
+    return ledger.post(tx, back)

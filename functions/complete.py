@@ -5,7 +5,7 @@ hears   render.succeeded
 says    job.awaiting_review   the pictures are kept; a curator decides
         job.queued            another try, after a backoff
         job.failed            no try is left, or none can help
-        credits.transferred   the refund
+        credits.transferred   the refund: of all, or of the pictures that a batch did not produce
 """
 
 import random
@@ -27,6 +27,9 @@ from functions.domain.event import (
     RenderSucceeded,
 )
 from functions.domain.job import Job, State
+from functions.domain.transfer import Kind
+
+SOURCE = "/functions/complete"
 
 
 def complete(tx: Connection, event: RenderSucceeded | RenderFailed) -> Sequence[Event]:
@@ -52,7 +55,10 @@ def _keep(tx: Connection, job: Job, event: RenderSucceeded) -> Sequence[Event]:
     kept = job.to(State.AWAITING_REVIEW, changed_at=now, made=made)
     jobs.save(tx, kept)
     postgres.after_commit(tx, lambda: queue.remove(job.pool, job.id))
-    return [JobAwaitingReview(**kept.told(was=job.state), artifacts=event.artifacts)]
+    told = JobAwaitingReview(**kept.told(was=job.state), artifacts=event.artifacts)
+    short = transfer.missing(job, len(event.artifacts), authorised_by=SOURCE, instruction=event.id)
+    refund = ledger.post(tx, short) if short else None
+    return [told, refund] if refund else [told]
 
 
 def _retry(tx: Connection, job: Job, event: RenderFailed) -> Sequence[Event]:
@@ -76,7 +82,8 @@ def _retry(tx: Connection, job: Job, event: RenderFailed) -> Sequence[Event]:
 def _give_up(tx: Connection, job: Job, event: RenderFailed) -> Sequence[Event]:
     failed = job.to(State.FAILED, cause=event.code, detail=event.detail, changed_at=datetime.now(UTC))
     jobs.save(tx, failed)
-    refund = ledger.post(tx, transfer.refund(job, authorised_by="/functions/complete"))
+    back = transfer.refund(job, Kind.FAILED, authorised_by=SOURCE, instruction=event.id)
+    refund = ledger.post(tx, back)
     record = {
         "user_id": job.user_id,
         "pool": job.pool,

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 
-from functions.adapters import jobs, measures, outbox, postgres, queue
+from functions.adapters import jobs, measures, outbox, postgres, queue, quotes
 from functions.config import config
 from functions.domain.errors import Unavailable
 from functions.domain.job import RUNNING, Job
@@ -26,7 +26,13 @@ def sweep() -> dict[str, int]:
     could not be."""
     done: dict[str, int] = {}
     failed: list[Unavailable] = []
-    for name, mend in {"retold": outbox.retell, "restored": restore, "reaped": reap, "counted": count}.items():
+    for name, mend in {
+        "retold": outbox.retell,
+        "restored": restore,
+        "reaped": reap,
+        "counted": count,
+        "forgotten": quotes.forget,
+    }.items():
         try:
             done[name] = mend()
         except Unavailable as error:

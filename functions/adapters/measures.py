@@ -174,8 +174,29 @@ def open_dead_letters(tx: Connection) -> dict[str, int]:
 BALANCES = text("SELECT coalesce(sum(balance), 0) FROM generator_credit_account WHERE balance IS NOT NULL")
 
 
+DISCREPANCIES = text("SELECT kind, count FROM metric_discrepancy")
+
+
+def discrepancies(tx: Connection) -> dict[str, int]:
+    """What does not agree among the latest jobs and transfers, by its name (`adapters/reconciliation.py`)."""
+    return {kind: count for kind, count in tx.execute(DISCREPANCIES)}
+
+
+GRANTED = text("SELECT coalesce(max(credits), 0) FROM metric_granted")
+
+
+def most_granted(tx: Connection) -> int:
+    """The most that admins gave one account within the last 24 hours, in credits."""
+    return int(tx.execute(GRANTED).scalar_one())
+
+
+def held(tx: Connection) -> int:
+    """What users and teams hold together, in credits. Reads one row an account."""
+    return int(tx.execute(BALANCES).scalar_one())
+
+
 def imbalance(tx: Connection) -> int:
     """What all accounts hold together, in credits: zero, or the book is wrong. Reads one row a user; begin with
     `glimpse`."""
     [system] = totals(tx).get("system_accounts", {(): 0}).values()
-    return int(tx.execute(BALANCES).scalar_one()) + system
+    return held(tx) + system

@@ -23,8 +23,10 @@ log = logging.getLogger(__name__)
 
 PUT = text("""
 INSERT INTO outbox (source, id, type, subject, time, data, heard_by, retell_at)
-VALUES (:source, :id, :type, :subject, :time, CAST(:data AS jsonb), :heard_by,
-        now() + :retell_s * interval '1 second')
+SELECT :source, told.id, told.type, told.subject, :time, CAST(told.data AS jsonb), told.heard_by,
+       now() + :retell_s * interval '1 second'
+FROM unnest(CAST(:ids AS text[]), CAST(:types AS text[]), CAST(:subjects AS text[]), CAST(:data AS text[]),
+            CAST(:heard_by AS text[])) AS told (id, type, subject, data, heard_by)
 ON CONFLICT (source, id) DO NOTHING
 """)
 
@@ -38,10 +40,16 @@ def put(tx: Connection, source: str, events: Sequence[Event]) -> None:
     if not letters:
         return
     heard_by = {e.id: e.heard_by for e in events}
-    rows = [
-        vars(letter) | {"data": letter.data.decode(), "heard_by": heard_by[letter.id], "retell_s": config().retell_s}
-        for letter in letters
-    ]
+    rows = {
+        "source": source,
+        "time": now,
+        "ids": [letter.id for letter in letters],
+        "types": [letter.type for letter in letters],
+        "subjects": [letter.subject for letter in letters],
+        "data": [letter.data.decode() for letter in letters],
+        "heard_by": [heard_by[letter.id] for letter in letters],
+        "retell_s": config().retell_s,
+    }
     tx.execute(PUT, rows)
     world = {letter.id for letter in letters if heard_by[letter.id] is None}
     postgres.after_commit(tx, lambda: post(letters, world))

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from functions.adapters import prepared
 from functions.config import config
 from functions.domain.errors import Unavailable
 
@@ -23,7 +24,7 @@ PASSING = ("08", "40", "53", "57")
 @cache
 def engine() -> Engine:
     """The process's connections, made at the first use."""
-    return create_engine(
+    engine = create_engine(
         config().need("database_url"),
         pool_size=config().database_pool_size,
         max_overflow=0,
@@ -32,6 +33,8 @@ def engine() -> Engine:
         hide_parameters=True,  # an error must not carry a prompt into a log
         connect_args={"timeout": 30},
     )
+    event.listen(engine, "do_connect", lambda dialect, record, args, named: prepared.Connection(*args, **named))
+    return engine
 
 
 @contextmanager

@@ -34,6 +34,12 @@ def job_id(actor: Actor, key: str | None) -> str:
     return str(uuid.uuid5(NAMESPACE, f"{actor.user_id}\n{key}") if key else uuid.uuid4())
 
 
+def grant_id(user_id: str, key: str | None) -> str:
+    """The id of the grant that this admin asks for under this key, always the same; without a key a new one."""
+    named = uuid.uuid5(NAMESPACE, f"grant\n{user_id}\n{key}") if key else uuid.uuid4()
+    return f"grant-{named.hex[:16]}"
+
+
 def hold(tx: Connection, job_id: str, asked: JobRequest) -> None:
     """Bind the key to what was asked, however it was spelt; Rejected when it is bound to something else.
 

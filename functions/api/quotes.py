@@ -1,12 +1,15 @@
 """Quotes: what a request would cost, without asking for it."""
 
+from datetime import UTC, datetime
+
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from functions.adapters import admission, ledger, postgres
+from functions.adapters import admission, earnings, ledger, postgres, quotes, team_pools
 from functions.api import body
 from functions.api.identity import Asker
 from functions.api.problem import documented
+from functions.config import config
 from functions.domain import transfer
 from functions.domain.request import JobRequest, exact_seed
 
@@ -22,8 +25,13 @@ class Terms(BaseModel):
 
 
 class QuoteView(BaseModel):
-    """A price in whole credits by the published formula of this version, and whether the asker could pay it now."""
+    """A price in whole credits by the published formula of this version, and whether the asker could pay it now.
 
+    The same request with this `quote_id` costs this until `expires_at`, whatever becomes of the prices.
+    """
+
+    quote_id: str
+    expires_at: datetime
     credits: int
     terms: Terms
     formula_version: str
@@ -36,14 +44,27 @@ class QuoteView(BaseModel):
 
 @router.post("", openapi_extra=body.documented(JobRequest), responses=documented(400, 413, 415, 422))
 def quote(actor: Asker, raw: body.Raw) -> QuoteView:
-    """Check a job request and price it; nothing is stored, nothing is charged."""
+    """Check a job request and price it. The price stands for a while; nothing is charged."""
     asked = body.parse(JobRequest, raw)
     seed = 0 if asked.seed is None else exact_seed(asked.seed)
     with postgres.transaction() as tx:
         admitted = admission.admit(tx, asked, seed=seed, user_id=actor.user_id)
-        balance = ledger.balance(tx, transfer.account(actor.user_id))
+        payer = team_pools.payer(tx, actor.user_id, asked.pay_from)
+        if payer is None:
+            earnings.touch(tx, actor.user_id)
+        balance = ledger.balance(tx, payer or transfer.account(actor.user_id))
+        kept = quotes.keep(
+            tx,
+            asked,
+            admitted.quote,
+            user_id=actor.user_id,
+            now=datetime.now(UTC),
+            valid_s=config().quote_valid_s,
+        )
     price = admitted.quote
     return QuoteView(
+        quote_id=kept.id,
+        expires_at=kept.expires_at,
         credits=price.credits,
         terms=Terms(render=price.render, loras=price.loras, boost=price.boost),
         formula_version=price.version,

@@ -35,6 +35,10 @@ class InsufficientCredits(Exception):
         self.needed = needed
 
 
+class SpendingCapReached(Exception):
+    """The price would break a spending cap; nothing moved. The text says whose, and how much is spent already."""
+
+
 class Failure(StrEnum):
     """What kind of render failure it was; `complete` decides by it whether another try can help."""
 

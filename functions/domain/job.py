@@ -50,6 +50,8 @@ class Job:
     run_at: not to be claimed before this moment (a retry's backoff); None: at once.
     seed: 0 .. 2**64-1, exactly as the sampler gets it.
     made: what its pictures were made with: ComfyUI's version, the graph's digest, the model files and theirs.
+    payer: the account of the team that pays; None: its user's own. quote_id: the quote that named its price.
+    token_id: the API token it was asked for with.
     """
 
     id: str
@@ -73,6 +75,10 @@ class Job:
     images: int
     credits: int
     boost: int = 0
+    price_version: str = "1"
+    quote_id: str | None = None
+    payer: str | None = None
+    token_id: str | None = None
     tags: tuple[str, ...] = ()
     collection_id: str | None = None
     due_ms: int

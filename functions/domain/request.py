@@ -49,7 +49,9 @@ class LoraChoice:
 @dataclass(frozen=True, kw_only=True)
 class JobRequest:
     """One picture, or a few, as asked for. Sizes in pixels; without a `seed`, a random one is drawn. `parameters` are
-    those that only the workflow has, such as the picture to begin with; `GET /v1/options` lists them."""
+    those that only the workflow has, such as the picture to begin with; `GET /v1/options` lists them.
+    With a `quote_id`, the price is the one that was quoted for the same request. `pay_from` is the account of a team
+    that the asker is in, `pool:<id>`; without one, the asker pays."""
 
     __pydantic_config__: ClassVar = CLOSED
     prompt: Prompt
@@ -71,6 +73,8 @@ class JobRequest:
     boost: Annotated[int, Interval(ge=0, le=1000)] = 0
     tags: Annotated[tuple[Name, ...], Len(0, 8)] = ()
     collection_id: Collection | None = None
+    quote_id: Word | None = None
+    pay_from: Name | None = None
 
     def values(self, *, seed: int) -> dict[str, Any]:
         """What was asked of the workflow's parameters, the seed resolved; what is left open, the workflow says."""
@@ -103,6 +107,16 @@ def exact_seed(asked: int | str) -> int:
     if not 0 <= seed < SEED_LIMIT:
         raise Rejected("seed_out_of_range", "seed must lie between 0 and 2^64-1", field="seed")
     return seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Achievement:
+    """What the platform says a user has earned; whoever the event is signed for gets it. An achievement is paid once,
+    by its name: `curated-100`, `first-collection:7`."""
+
+    __pydantic_config__: ClassVar = CLOSED
+    achievement: Annotated[str, Len(1, 100), Predicate(str.isprintable)]
+    credits: Annotated[int, Interval(ge=1, le=1_000_000)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from functions.adapters import migrations
+from functions.adapters.ledger_verify import Walk
 from functions.adapters.migrations import Migration, MigrationRefused
 
 NAMED = {
@@ -107,3 +108,32 @@ def test_the_functions_role_owns_nothing_and_makes_nothing(stack: Stack) -> None
 def test_migrations_run_in_the_order_of_their_names() -> None:
     assert sorted(NAMES) == NAMES
     assert all(name[:4].isdigit() for name in NAMES)
+
+
+OF_OLD = """
+INSERT INTO generator_workflow (id, version, title, sha256, object_key, document)
+VALUES ('txt2img', '1.0.0', 't', repeat('0', 64), 'k', '{}');
+INSERT INTO generator_job (id, user_id, role, pool, state, prompt, negative_prompt, workflow_id, workflow_version,
+    workflow_sha256, model, seed, parameters, images, credits, due_ms, submitted_at, changed_at)
+VALUES ('job', 'ann', 'CURATOR', 'default', 'submitted', 'a heron', '', 'txt2img', '1.0.0', '', 'm', 7, '{}', 1, 4, 0,
+    now(), now());
+SELECT generator_ledger_post('g', 'treasury', 'user:ann', 10, 'grant', NULL, NULL, 'me');
+SELECT generator_ledger_post('job:debit', 'user:ann', 'revenue', 4, 'debit', 'job', NULL, 'me');
+SELECT generator_ledger_post('job:refund', 'revenue', 'user:ann', 4, 'refund', 'job', 'job:debit', 'me');
+"""
+
+
+def test_a_ledger_from_before_there_were_kinds_is_carried_over_whole(database_url: str) -> None:
+    """Rows, chains and balances still verify, and what was refunded cannot be refunded again."""
+    migrations.migrate(database_url, [one for one in ALL if one.name < "0010"])
+    engine = create_engine(database_url)
+    with engine.begin() as tx:
+        for statement in filter(str.strip, OF_OLD.split(";\n")):
+            tx.execute(text(statement))
+    assert migrations.migrate(database_url)[0] == "0010_ledger"
+    walked = Walk()
+    with engine.connect() as tx:
+        assert list(walked.findings(tx)) == []
+        assert tx.execute(text("SELECT paid, refunded FROM generator_credit_refund")).one() == (4, 4)
+    assert (walked.transfers, walked.imbalance) == (3, 0)
+    engine.dispose()

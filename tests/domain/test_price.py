@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.domain.price import Quote, quote
+from functions.domain.price import Prices, Quote, quote
 
 SIZES = st.integers(16, 4096)
 STEPS = st.integers(1, 200)
@@ -65,3 +65,34 @@ def test_more_work_never_costs_less(width: int, height: int, steps: int, images:
 @given(width=SIZES, height=SIZES, steps=STEPS)
 def test_a_picture_is_never_free(width: int, height: int, steps: int) -> None:
     assert priced(width=width, height=height, steps=steps) >= 1
+
+
+@pytest.mark.parametrize(
+    ("prices", "asked", "credits"),
+    [
+        (Prices(base=2.0), {}, 2),
+        (Prices(base=0.5), {"width": 2048, "height": 2048}, 2),
+        (Prices(base=0.1), {"images": 3}, 3),
+        (Prices(base=0.1), {"width": 2048, "height": 2048, "steps": 140, "complexity": 1.5}, 3),
+        (Prices(lora=0.0), {"loras": 3}, 1),
+        (Prices(lora=0.5), {"loras": 3}, 3),
+        (Prices(base=3.0, lora=2.0), {"loras": 1, "boost": 4, "images": 2}, 12),
+    ],
+)
+def test_an_installation_may_ask_other_prices(prices: Prices, asked: dict[str, Any], credits: int) -> None:
+    parameters = {name: value for name, value in asked.items() if name not in ("complexity", "loras", "boost")}
+    quoted = quote(
+        parameters,
+        complexity=asked.get("complexity", 1.0),
+        loras=asked.get("loras", 0),
+        boost=asked.get("boost", 0),
+        prices=prices,
+    )
+    assert quoted.credits == credits
+    assert quoted.version == prices.version
+
+
+def test_a_version_names_the_formula_and_every_price_that_is_not_its_own() -> None:
+    assert Prices().version == "1"
+    assert Prices(base=2.5).version == "1,base=2.5"
+    assert Prices(base=2.0, lora=0.0).version == "1,base=2,lora=0"
