@@ -13,7 +13,11 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, get_args
 
+from functions.domain import spending
+from functions.domain.price import Prices
+from functions.domain.refresh import Period, Refresh
 from functions.domain.retry import Policy
+from functions.domain.transfer import MOST_DISCARD_PERCENT, DiscardPolicy
 
 
 class Misconfigured(Exception):
@@ -49,6 +53,29 @@ class Config:
     )
     token_issuer: str = _setting("the `iss` that tokens and signed events must carry", "visionsuit")
     submit_roles: str = _setting("roles that may ask for pictures", "CURATOR,ADMIN")
+    price_base: float = _setting("credits for one picture of 1024 x 1024 pixels at 28 steps, at complexity 1", 1.0)
+    price_lora: float = _setting("credits for each LoRA of a job", 1.0)
+    quote_valid_s: float = _setting("how long a quoted price stands, whatever becomes of the prices", 900.0)
+    spending_caps: str | None = _setting(
+        "the most that each user of a role may spend, comma-separated: CURATOR=200/day,CURATOR=3000/month; "
+        "absent: no cap but those set for single users"
+    )
+    discard_refund_percent: int = _setting("how much of its price a picture gives back when discarded, 0 to 50", 0)
+    discard_refund_excluded: str | None = _setting("reasons for a discard, comma-separated, that give nothing back")
+    refresh_credits: int = _setting("credits that come back by themselves each period; 0: none do", 0)
+    refresh_period: str = _setting("how often they do, in UTC: day, week or month", "day")
+    refresh_adds: str = _setting("on: they are added to what is left; off: a balance is lifted to them", "off")
+    refresh_cap: int = _setting("no refresh lifts a balance above this", 200)
+    achievement_credits: int = _setting("the most that one achievement may pay (`credits.earned`); 0: none pays", 50)
+    achievement_day_credits: int = _setting("the most that a user's achievements may pay in one UTC day", 200)
+    grant_limit_credits: int = _setting(
+        "the most that one admin may grant alone; above it, and for oneself, a second one approves", 500
+    )
+    grant_approval_h: float = _setting("hours that a grant waits for the second admin before it expires", 24.0)
+    team_pools: str = _setting("on: teams may have a pool of credits that their members' jobs are paid from", "off")
+    admin_token: str | None = _setting(
+        "the platform's token of the admin in whose name `vsgen credits` acts; absent: DEV_IDENTITY"
+    )
     dev_identity: str | None = _setting(
         "user:ROLE that a request without a token counts as; for one's own machine only"
     )
@@ -110,6 +137,28 @@ class Config:
         return frozenset(role.strip() for role in self.submit_roles.upper().split(","))
 
     @property
+    def prices(self) -> Prices:
+        return Prices(base=self.price_base, lora=self.price_lora)
+
+    def spending_caps_of(self, role: str) -> Mapping[str, int]:
+        """What a user of this role may spend, by period; empty: no cap."""
+        return spending.parse(self.spending_caps or "").get(role.upper(), {})
+
+    @property
+    def discard_policy(self) -> DiscardPolicy:
+        excluded = (reason.strip() for reason in (self.discard_refund_excluded or "").split(","))
+        return DiscardPolicy(percent=self.discard_refund_percent, excluded=frozenset(filter(None, excluded)))
+
+    @property
+    def refresh(self) -> Refresh:
+        return Refresh(
+            credits=self.refresh_credits,
+            period=Period(self.refresh_period),
+            adds=self.refresh_adds == "on",
+            cap=self.refresh_cap,
+        )
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         return tuple(secret.strip() for secret in (self.service_secrets or "").split(",") if secret.strip())
 
@@ -156,7 +205,16 @@ SCHEMES = {
     "redis_url": ("redis://", "rediss://", "unix://"),
     **{name: ("http://", "https://") for name in ("s3_endpoint_url", "k_sink", "comfyui_url")},
 }
-MAY_BE_ZERO = {"retries", "retry_base_s", "retry_cap_s", "wait_s", "idle_s"}
+MAY_BE_ZERO = {
+    *("retries", "retry_base_s", "retry_cap_s", "wait_s", "idle_s"),
+    *("refresh_credits", "achievement_credits", "grant_limit_credits", "price_lora", "discard_refund_percent"),
+}
+CHOICES = {
+    "refresh_period": tuple(Period),
+    "refresh_adds": ("on", "off"),
+    "team_pools": ("on", "off"),
+    "picture_metadata": ("full", "none"),
+}
 SETTINGS = {setting.name: setting for setting in fields(Config)}
 
 
@@ -194,8 +252,10 @@ def read(environ: Mapping[str, str]) -> Config:
             f"MODELS_CACHE_SIZE={found.models_cache_size!r} is no size: "
             f"{SETTINGS['models_cache_size'].metadata['about']}"
         ) from None
-    if found.picture_metadata not in ("full", "none"):
-        raise Misconfigured(f"PICTURE_METADATA={found.picture_metadata!r} is neither full nor none")
+    for name, choices in CHOICES.items():
+        if getattr(found, name) not in choices:
+            raise Misconfigured(f"{name.upper()}={getattr(found, name)!r} is none of {', '.join(choices)}")
+    _check_credits(found)
     if found.heartbeat_s * 2 > found.lease_s:
         raise Misconfigured(
             "HEARTBEAT_S must be at most half of LEASE_S, or a lease runs out between two signs of life"
@@ -203,6 +263,15 @@ def read(environ: Mapping[str, str]) -> Config:
     if found.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise Misconfigured(f"LOG_LEVEL={found.log_level!r} is none of DEBUG, INFO, WARNING, ERROR")
     return found
+
+
+def _check_credits(found: Config) -> None:
+    if found.discard_refund_percent > MOST_DISCARD_PERCENT:
+        raise Misconfigured(f"DISCARD_REFUND_PERCENT must be at most {MOST_DISCARD_PERCENT}")
+    try:
+        spending.parse(found.spending_caps or "")
+    except ValueError as wrong:
+        raise Misconfigured(f"SPENDING_CAPS: {wrong}") from None
 
 
 @cache

@@ -7,15 +7,17 @@ from typing import Annotated
 
 import typer
 
-from functions import ctl_dead_letters, ctl_gpu, ctl_models
+from functions import ctl_credits, ctl_dead_letters, ctl_gpu, ctl_ledger, ctl_models
 from functions.adapters.migrations import MigrationRefused
 from functions.config import SETTINGS, Misconfigured, config
 from functions.ctl_say import Json, say
-from functions.domain.errors import Rejected, Unavailable
+from functions.domain.errors import InsufficientCredits, Rejected, Unavailable
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None)
+app.add_typer(ctl_credits.app, name="credits")
 app.add_typer(ctl_dead_letters.app, name="dead-letters")
 app.add_typer(ctl_gpu.app, name="gpu")
+app.add_typer(ctl_ledger.app, name="ledger")
 app.add_typer(ctl_models.app, name="models")
 SCHEMAS = Path(__file__).parent / "schemas"
 
@@ -73,7 +75,7 @@ def main() -> None:
     """The command line, with what an operator can mend said in one line."""
     try:
         app()
-    except (Misconfigured, Rejected, Unavailable, MigrationRefused) as error:
+    except (Misconfigured, Rejected, InsufficientCredits, Unavailable, MigrationRefused) as error:
         typer.echo(f"vsgen: {error}", err=True)
         sys.exit(1)
 

@@ -16,7 +16,7 @@ from functions import deadletter
 from functions.adapters import dead_letters, postgres
 from functions.adapters.dead_letters import Wanted, Whole
 from functions.config import config
-from functions.ctl_say import Json, say, table
+from functions.ctl_say import Json, minute, say, table
 from functions.deadletter import Outcome
 from functions.domain.errors import Unavailable
 
@@ -49,7 +49,7 @@ def listing(
             one.destination,
             one.error_code,
             one.times,
-            _minute(one.last_at),
+            minute(one.last_at),
         )
         for one in letters
     ]
@@ -155,7 +155,3 @@ def _data(letter: Whole) -> dict[str, Any]:
         return {"data": letter.data.decode()}
     except UnicodeDecodeError:
         return {"data_base64": base64.b64encode(letter.data).decode()}
-
-
-def _minute(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,6 +1,7 @@
 """How vsgen answers: text for people, with `--json` one JSON object for machines."""
 
 import json
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -18,3 +19,14 @@ def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
     lines = [head, *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def ledger_table(rows: list[tuple[str, int, int, str]]) -> str:
+    """Lines of an account: when, the change with its sign, the balance it left, and what it was for."""
+    changes, balances = (max(len(f"{row[1]:+}") for row in rows), max(len(f"{row[2]}") for row in rows))
+    return "\n".join(f"{at}  {change:+{changes}}  {left:{balances}}  {about}" for at, change, left, about in rows)
+
+
+def minute(moment: datetime) -> str:
+    """A moment as people read it, in UTC."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")

@@ -30,6 +30,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from functions.adapters import measures, postgres, queue
+from functions.adapters.reconciliation import MEANING
 from functions.config import config
 from functions.domain.errors import Unavailable
 from functions.domain.job import State
@@ -126,7 +127,22 @@ def _of_ledger() -> list[Metric]:
     with postgres.transaction() as tx:
         measures.glimpse(tx)
         off = measures.imbalance(tx)
-    return [GaugeMetricFamily("generator_ledger_imbalance", "what all accounts hold together: zero", value=off)]
+        wrong = dict.fromkeys(MEANING, 0) | measures.discrepancies(tx)
+        granted = measures.most_granted(tx)
+    return [
+        GaugeMetricFamily("generator_ledger_imbalance", "what all accounts hold together: zero", value=off),
+        _gauge(
+            "ledger_discrepancies",
+            "jobs and transfers, among the latest five thousand moves of each, that do not agree, by what is wrong",
+            ["kind"],
+            {(kind,): count for kind, count in wrong.items()},
+        ),
+        GaugeMetricFamily(
+            "generator_granted_credits_most",
+            "the most credits that admins gave one account within 24 hours",
+            value=granted,
+        ),
+    ]
 
 
 def _of_postgres() -> list[Metric]:

@@ -29,7 +29,7 @@ from functions.domain.text import storable
 from functions.hear import Heard, hear, refuse
 from functions.logs import configure
 
-VERBS = ("submit", "debit", "dispatch", "complete", "review", "cancel", "sweep")
+VERBS = ("submit", "debit", "dispatch", "complete", "review", "cancel", "earn", "sweep")
 LIMIT_BYTES = 256 * 1024
 #: A Broker on Kafka carries no more (`message.max.bytes`). An event the others found too long is a dead letter as well.
 DEAD_LETTER_LIMIT_BYTES = 1 << 20
@@ -115,7 +115,8 @@ def read(verb: str, event: CloudEvent) -> Heard:
     if cls is None or not issubclass(cls, Asked):
         told = shapes.event(str(event["type"]), subject=subject, data=data, actor=None)
         return Heard(source=source, id=id, event=told)
-    admission.check_job_id(subject)
+    if cls.of_a_job:
+        admission.check_job_id(subject)
     signature = None
     try:
         signature = identity.signature(event.get("authtoken"), data)

@@ -10,26 +10,35 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from functions.adapters import admission, jobs
+from functions.adapters import admission, earnings, jobs, ledger, quotes, team_pools
 from functions.config import config
 from functions.domain.errors import Rejected
 from functions.domain.event import JobRequested, JobSubmitted
 from functions.domain.job import Job, State
 from functions.domain.place import due_ms
 from functions.domain.request import SEED_LIMIT, exact_seed
+from functions.domain.transfer import account, spenders
 
 
 def submit(tx: Connection, event: JobRequested) -> JobSubmitted | None:
-    """Role, parameters, balance, then the job, in this order; Rejected names the first that fails."""
+    """Role, parameters, balance, caps, then the job, in this order; Rejected names the first that fails."""
     actor, asked = event.actor, event.asked
     if actor.role not in config().roles:
         raise Rejected("role_not_allowed", f"{actor.role} may not ask for pictures here: {config().submit_roles} may")
     seed = secrets.randbelow(SEED_LIMIT) if asked.seed is None else exact_seed(asked.seed)
     admitted = admission.admit(tx, asked, seed=seed, user_id=actor.user_id)
-    short = admission.shortfall(tx, actor, admitted.quote.credits)
+    now = datetime.now(UTC)
+    price = quotes.find(tx, asked, user_id=actor.user_id, now=now) if asked.quote_id else admitted.quote
+    payer = team_pools.payer(tx, actor.user_id, asked.pay_from)
+    if payer is None:
+        earnings.touch(tx, actor.user_id)
+    short = admission.shortfall(tx, payer or account(actor.user_id), price.credits)
     if short:
         raise Rejected("insufficient_credits", str(short))
-    now = datetime.now(UTC)
+    who = spenders(payer or account(actor.user_id), member=actor.user_id if payer else None)
+    capped = ledger.over_cap(tx, who, price.credits, caps=config().spending_caps_of(actor.role))
+    if capped:
+        raise Rejected("spending_cap_reached", capped)
     job = Job(
         id=event.job_id,
         user_id=actor.user_id,
@@ -46,8 +55,11 @@ def submit(tx: Connection, event: JobRequested) -> JobSubmitted | None:
         seed=seed,
         parameters=admitted.parameters,
         images=admitted.images,
-        credits=admitted.quote.credits,
+        credits=price.credits,
         boost=asked.boost,
+        price_version=price.version,
+        quote_id=asked.quote_id,
+        payer=payer,
         tags=asked.tags,
         collection_id=asked.collection_id,
         due_ms=due_ms(submitted_ms=round(now.timestamp() * 1000), role=actor.role, boost=asked.boost),

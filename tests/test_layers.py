@@ -12,7 +12,7 @@ PACKAGE = ROOT / "functions"
 BOUNDS = "annotated_types"
 VERBS = {"submit", "debit", "dispatch", "complete", "review", "cancel", "sweep", "earn"}
 #: One attempt at a render belongs to the runner, and is loaded after its claim.
-RUNNER = {"render", "attempt"}
+RUNNER = {"render", "attempt", "prepare"}
 #: What starts the whole house on one machine reads what its children will.
 STARTS_CHILDREN = {"functions.local", "functions.stack.house"}
 NAMES = {"environ", "environb", "getenv", "putenv"}

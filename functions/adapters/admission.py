@@ -9,9 +9,8 @@ from sqlalchemy import Connection
 
 from functions.adapters import ledger, models, originals, workflows
 from functions.config import config
-from functions.domain import price, transfer
+from functions.domain import price
 from functions.domain.errors import InsufficientCredits, Rejected
-from functions.domain.event import Actor
 from functions.domain.parameter import Type
 from functions.domain.request import JOB_ID, JobRequest
 from functions.domain.workflow import Workflow, resolve
@@ -45,7 +44,11 @@ def admit(tx: Connection, asked: JobRequest, *, seed: int, user_id: str) -> Admi
         images=int(parameters.get("images", 1)),
         pool=_pool(asked.tags),
         quote=price.quote(
-            parameters, complexity=published.workflow.complexity, loras=len(asked.loras), boost=asked.boost
+            parameters,
+            complexity=published.workflow.complexity,
+            loras=len(asked.loras),
+            boost=asked.boost,
+            prices=config().prices,
         ),
     )
 
@@ -65,9 +68,8 @@ def _find_files(
         raise Rejected("loras_unsupported", f"workflow {workflow.id} takes no LoRAs", field="loras")
 
 
-def shortfall(tx: Connection, actor: Actor, credits: int) -> InsufficientCredits | None:
-    """What the actor lacks for this price, if anything. A look ahead, to refuse early; the debit decides."""
-    account = transfer.account(actor.user_id)
+def shortfall(tx: Connection, account: str, credits: int) -> InsufficientCredits | None:
+    """What the account lacks for this price, if anything. A look ahead, to refuse early; the debit decides."""
     held = ledger.balance(tx, account)
     return InsufficientCredits(account, balance=held, needed=credits) if held < credits else None
 

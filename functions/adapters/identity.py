@@ -32,6 +32,20 @@ def bearer(token: str) -> Actor:
     return _actor(claims)
 
 
+def on_ones_own_machine() -> Actor:
+    """Whoever DEV_IDENTITY names; Rejected where it names nobody."""
+    named = config().dev_identity
+    if not named:
+        raise Rejected("unsigned", "send the platform's token as `Authorization: Bearer <token>`")
+    user_id, _, role = named.partition(":")
+    return Actor(user_id=user_id, role=role.upper() or "USER")
+
+
+def digest(token: str) -> str:
+    """What a token is called where it is written down: it can be found again by it, and not used."""
+    return f"token:{hashlib.sha256(token.encode()).hexdigest()}"
+
+
 def signature(token: str | None, data: bytes) -> Signature:
     """Whom a signed event speaks for; Rejected when it is unsigned, expired, or its data is not what was signed."""
     if not token:

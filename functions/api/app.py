@@ -22,11 +22,19 @@ from functions.api import (
     quotes,
     reviews,
 )
+from functions.api.admin import grants as admin_grants
+from functions.api.admin import ledger as admin_ledger
+from functions.api.admin import team_pools as admin_team_pools
 from functions.api.reviews import ReviewRequest
 from functions.domain.request import JobRequest
 
 log = logging.getLogger(__name__)
-RESOURCES = (health, quotes, jobs, place, reviews, artifacts, credits, options, console)
+ADMIN = (admin_grants, admin_ledger, admin_team_pools)
+RESOURCES = (health, quotes, jobs, place, reviews, artifacts, credits, options, *ADMIN, console)
+BODIES = (
+    *(JobRequest, ReviewRequest, admin_grants.GrantRequest, admin_grants.Refusal),
+    *(admin_ledger.AdjustmentRequest, admin_team_pools.TeamRequest, admin_team_pools.MemberRequest),
+)
 #: What the server said of the connection; all else in a scope is the outer router's, and would mislead the inner one.
 SERVERS_OWN = {
     *("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string"),
@@ -61,7 +69,7 @@ def _document_bodies(made: FastAPI) -> None:
         document = generate()
         if fresh:
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas |= body.schemas(JobRequest, ReviewRequest, problem.Problem)
+            schemas |= body.schemas(*BODIES, problem.Problem)
             # FastAPI describes its own validation errors, which never leave this house in that shape.
             schemas.pop("HTTPValidationError", None)
             schemas.pop("ValidationError", None)

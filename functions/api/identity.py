@@ -6,7 +6,6 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from functions.adapters import identity
-from functions.config import config
 from functions.domain.errors import Rejected
 from functions.domain.event import Actor
 from functions.domain.job import Job
@@ -19,19 +18,11 @@ async def asker(request: Request, _: Annotated[object, Depends(_scheme)]) -> Act
     """The user this call speaks for; Rejected when nobody vouches for one."""
     header = request.headers.get("authorization")
     if header is None:
-        return _dev_identity()
+        return identity.on_ones_own_machine()
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Rejected("token_invalid", "the Authorization header must be `Bearer` and a token")
     return identity.bearer(token.strip())
-
-
-def _dev_identity() -> Actor:
-    named = config().dev_identity
-    if not named:
-        raise Rejected("unsigned", "send the platform's token as `Authorization: Bearer <token>`")
-    user_id, _, role = named.partition(":")
-    return Actor(user_id=user_id, role=role.upper() or "USER")
 
 
 Asker = Annotated[Actor, Depends(asker)]

@@ -4,13 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from functions.adapters import artifacts, jobs, ledger, outbox, postgres
+from functions.adapters import artifacts, jobs, outbox, postgres, statements
 from functions.api import body, cursor, idempotency
 from functions.api.credits import TransactionView
 from functions.api.identity import Asker, may_see
 from functions.api.jobs_view import JobPage, JobStory, JobSubmittedView, JobView, Made, MoveView, views
 from functions.api.problem import documented
-from functions.domain import transfer
 from functions.domain.errors import Rejected
 from functions.domain.event import Actor, CancelRequested, JobRejected, JobRequested
 from functions.domain.job import Job, State
@@ -78,13 +77,13 @@ def job(job_id: str, actor: Asker) -> JobStory:
         found = visible(jobs.get(tx, known(job_id)), job_id, actor)
         pictures = artifacts.of_jobs(tx, [found.id])
         moves = jobs.history(tx, found.id)
-        entries = ledger.of_job(tx, transfer.account(found.user_id), found.id)
+        lines = statements.of_job(tx, found.id)
     [view] = views([found], pictures)
     return JobStory(
         **vars(view),
         made=Made.model_validate(found.made) if found.made else None,
         history=[MoveView(**vars(move)) for move in moves],
-        transactions=[TransactionView(**vars(entry)) for entry in entries],
+        transactions=[TransactionView.of(line) for line in lines],
     )
 
 

@@ -9,6 +9,7 @@ _OPERATOR = f"{_REFUNDED} Choose another model or workflow, or tell an administr
 REMEDIES = MappingProxyType(
     {
         "insufficient_credits": "Nothing was charged. Earn or ask for credits, or lower steps, size or images.",
+        "spending_cap_reached": "Nothing was charged. Wait for the next day, week or month, or ask for a higher cap.",
         "out_of_memory": f"{_REFUNDED} The picture did not fit the GPU: try a smaller size or fewer images.",
         "output_too_large": f"{_REFUNDED} Try a smaller size.",
         "timeout": f"{_REFUNDED} It took longer than its steps and size allow: try fewer steps or a smaller size.",

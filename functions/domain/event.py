@@ -12,7 +12,7 @@ from annotated_types import Len
 
 from functions.domain.errors import Failure
 from functions.domain.infotext import File
-from functions.domain.request import CancelRequest, JobRequest, ReviewDecision
+from functions.domain.request import Achievement, CancelRequest, JobRequest, ReviewDecision
 
 TYPE_PREFIX = "visionsuit.generator."
 TYPE_SUFFIX = ".v1"
@@ -78,6 +78,7 @@ class Asked(Event):
     """A wish from outside; `asked` is the event's data, `actor` whoever signed for it."""
 
     shape: ClassVar[type]
+    of_a_job: ClassVar[bool] = True  # its subject is a job's id
     actor: Actor
     asked: Any
 
@@ -110,6 +111,17 @@ class ReviewDecided(Asked):
     asked: ReviewDecision
 
 
+@dataclass(frozen=True, kw_only=True)
+class CreditsEarned(Asked):
+    """The subject is for whoever reads along: the credits are for the user that the event is signed for."""
+
+    name = "credits.earned"
+    heard_by = "earn"
+    shape = Achievement
+    of_a_job = False
+    asked: Achievement
+
+
 # --- from one function to the next ---
 
 
@@ -131,6 +143,19 @@ class JobDebited(Event):
     heard_by = "dispatch"
     user_id: str
     credits: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrantApproved(Event):
+    """Admins want credits given or taken; earn looks the grant up, and moves them. It belongs to no job."""
+
+    name = "grant.approved"
+    heard_by = "earn"
+    grant_id: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.grant_id}:{self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)

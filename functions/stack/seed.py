@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from functions.adapters import ledger, models, postgres, storage, workflows
+from functions.adapters import grants, models, postgres, storage, workflows
 from functions.adapters.comfyui import ComfyUI
 from functions.config import config
-from functions.domain import transfer
 from functions.domain.errors import RenderFailed
 from functions.domain.parameter import FOLDERS
 from functions.stack.process import ServiceFailed
 
 WORKFLOWS = Path(__file__).parents[1] / "workflows"
 USER, ROLE = "demo", "CURATOR"
-WELCOME_CREDITS = 1000
+WELCOME_CREDITS = 500
+HERE = grants.Admin(user_id="local stack", instruction="a fresh stack")
 FILES = (
     ("checkpoints", "meadow-sd15.safetensors"),
     ("checkpoints", "harbour-xl.safetensors"),
@@ -64,7 +64,7 @@ def seed(*, comfyui_url: str | None) -> Seeded:
             workflows.publish(tx, document)
         models.register(tx, found)
         models.discover(tx)  # whatever the user has put into the bucket since
-        ledger.post(tx, transfer.grant(USER, WELCOME_CREDITS, key="welcome", authorised_by="local stack"))
+        grants.give(tx, HERE, USER, WELCOME_CREDITS, id="welcome", reason="welcome")
         checkpoints = tuple(m.name for m in models.all_of(tx, models.CHECKPOINTS))
     mine = [m.name for m in found if m.kind == models.CHECKPOINTS]
     return Seeded(default_model=mine[0] if mine else None, checkpoints=checkpoints)

@@ -27,6 +27,15 @@ def test_a_quote_is_what_the_job_then_costs(stack: Stack, caller: Caller, user: 
     assert (quote["balance"], quote["affordable"]) == (100, True)
     assert stack.balance(user) == 100, "a quote charges nothing"
     assert caller.post("/v1/jobs", request).json()["credits"] == quote["credits"]
+    by_quote = caller.post("/v1/jobs", request | {"quote_id": quote["quote_id"]})
+    assert by_quote.json()["credits"] == quote["credits"]
+
+
+def test_a_quote_for_another_request_is_refused(stack: Stack, caller: Caller) -> None:
+    quote = caller.post("/v1/quotes", stack.request()).json()
+    request = stack.request(images=2, quote_id=quote["quote_id"])
+    problem(caller.post("/v1/jobs", request), 422, "quote_mismatch", "quote_id")
+    problem(caller.post("/v1/jobs", stack.request(quote_id="none")), 422, "unknown_quote", "quote_id")
 
 
 def test_a_quote_says_when_the_credits_do_not_suffice(stack: Stack, stranger: Caller) -> None:

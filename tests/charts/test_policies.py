@@ -59,7 +59,7 @@ def test_whatever_a_read_only_container_writes_to_is_a_volume(pods: list[dict[st
 def test_a_function_is_told_only_the_secrets_it_needs() -> None:
     services = of_kind(external(), "Service")
     text = {component(one): str(one["spec"]) for one in services.values()}
-    assert {name for name in text if "SERVICE_SECRETS" in text[name]} == {"submit", "review", "cancel", "api"}
+    assert {name for name in text if "SERVICE_SECRETS" in text[name]} == {"submit", "review", "cancel", "earn", "api"}
     assert "S3_SECRET_ACCESS_KEY" not in text["debit"] + text["submit"] + text["deadletter"] + text["metrics"]
     assert "DEV_IDENTITY" not in "".join(text.values())
 

@@ -206,4 +206,4 @@ def test_migrations_run_before_an_upgrade_and_at_the_first_install_when_there_is
 
 def test_components_are_named_once_each() -> None:
     functions = [component(one) for one in external() if one["apiVersion"] == "serving.knative.dev/v1"]
-    assert len(functions) == len(set(functions)) == 10
+    assert len(functions) == len(set(functions)) == 11

@@ -104,7 +104,7 @@ def test_the_catalogue_makes_known_what_there_is_and_may_run_again(state: State,
     app = pg8000.native.Connection(
         user=str(url.username), password=url.password, host="127.0.0.1", port=url.port, database=url.database
     )
-    assert app.run("SELECT id, balance FROM generator_credit_account WHERE id LIKE 'user:%'") == [["user:demo", 1000]]
+    assert app.run("SELECT id, balance FROM generator_credit_account WHERE id LIKE 'user:%'") == [["user:demo", 500]]
     app.close()
 
 

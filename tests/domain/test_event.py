@@ -15,6 +15,8 @@ ASKED_OF = {
     "job.requested": "submit",
     "job.cancel_requested": "cancel",
     "review.decided": "review",
+    "credits.earned": "earn",
+    "grant.approved": "earn",
     "job.submitted": "debit",
     "job.debited": "dispatch",
     "render.succeeded": "complete",
@@ -95,5 +97,5 @@ def test_what_happens_to_two_pictures_or_in_two_transfers_of_a_job_is_told_apart
 
 def test_only_wishes_come_from_outside_and_only_attempts_are_counted() -> None:
     asked = {cls.name for cls in BY_TYPE.values() if issubclass(cls, Asked)}
-    assert asked == {"job.requested", "job.cancel_requested", "review.decided"}
+    assert asked == {"job.requested", "job.cancel_requested", "review.decided", "credits.earned"}
     assert issubclass(event.RenderFailed, Attempted)

@@ -13,6 +13,7 @@ HEARS = {
     "complete": {"render.succeeded", "render.failed"},
     "review": {"review.decided"},
     "cancel": {"job.cancel_requested"},
+    "earn": {"credits.earned", "grant.approved"},
 }
 
 

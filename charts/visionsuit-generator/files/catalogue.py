@@ -2,7 +2,7 @@
 
 Everything is put in place by its own name and only once, so running it again adds what is new and changes nothing else.
 
-    --welcome USER   grant this user 1000 credits, once
+    --welcome USER   grant this user 500 credits, once
     --stand-in       put a few bytes that ComfyUI's stand-in takes for a model into an empty models bucket
 """
 
@@ -11,9 +11,8 @@ from importlib.resources import files
 
 from typer import echo
 
-from functions.adapters import ledger, models, postgres, storage, workflows
+from functions.adapters import grants, models, postgres, storage, workflows
 from functions.config import config
-from functions.domain import transfer
 
 SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth")
 EMPTY_SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
@@ -54,4 +53,5 @@ with postgres.transaction() as tx:
         models.register(tx, new)
         echo(f"{kind}: {', '.join(model.name for model in new) or 'nothing new'}")
     if told.welcome:
-        ledger.post(tx, transfer.grant(told.welcome, 1000, key="welcome", authorised_by="helm install"))
+        installer = grants.Admin(user_id="helm install", instruction="a trial")
+        grants.give(tx, installer, told.welcome, 500, id="welcome", reason="welcome")

@@ -1,0 +1,1 @@
+"""What admins do over REST, and nobody else: one file a resource."""
