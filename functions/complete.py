@@ -3,6 +3,7 @@
 hears   render.succeeded
         render.failed
 says    job.awaiting_review   the pictures are kept; a curator decides
+        job.completed         right after it, where no curator is asked
         job.queued            another try, after a backoff
         job.failed            no try is left, or none can help
         credits.transferred   the refund: of all, or of the pictures that a batch did not produce
@@ -21,6 +22,7 @@ from functions.domain import transfer
 from functions.domain.event import (
     Event,
     JobAwaitingReview,
+    JobCompleted,
     JobFailed,
     JobQueued,
     RenderFailed,
@@ -46,7 +48,7 @@ def complete(tx: Connection, event: RenderSucceeded | RenderFailed) -> Sequence[
 
 def _keep(tx: Connection, job: Job, event: RenderSucceeded) -> Sequence[Event]:
     now = datetime.now(UTC)
-    artifacts.keep(tx, job.id, job.attempt, event.artifacts, at=now)
+    artifacts.keep(tx, job, event.artifacts, at=now)
     made = {
         "comfyui_version": event.comfyui_version,
         "graph_sha256": event.graph_sha256,
@@ -55,10 +57,15 @@ def _keep(tx: Connection, job: Job, event: RenderSucceeded) -> Sequence[Event]:
     kept = job.to(State.AWAITING_REVIEW, changed_at=now, made=made)
     jobs.save(tx, kept)
     postgres.after_commit(tx, lambda: queue.remove(job.pool, job.id))
-    told = JobAwaitingReview(**kept.told(was=job.state), artifacts=event.artifacts)
+    told: list[Event] = [JobAwaitingReview(**kept.told(was=job.state), artifacts=event.artifacts)]
     short = transfer.missing(job, len(event.artifacts), authorised_by=SOURCE, instruction=event.id)
     refund = ledger.post(tx, short) if short else None
-    return [told, refund] if refund else [told]
+    told += [refund] if refund else []
+    if not job.review_required:
+        done = kept.to(State.COMPLETED, cause="delivered", changed_at=now)
+        jobs.save(tx, done)
+        told.append(JobCompleted(**done.told(was=kept.state)))
+    return told
 
 
 def _retry(tx: Connection, job: Job, event: RenderFailed) -> Sequence[Event]:

@@ -10,12 +10,14 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from functools import cache
 from typing import Any, get_args
 
 from functions.domain import spending
 from functions.domain.price import Prices
 from functions.domain.refresh import Period, Refresh
+from functions.domain.retention import Periods
 from functions.domain.retry import Policy
 from functions.domain.transfer import MOST_DISCARD_PERCENT, DiscardPolicy
 
@@ -26,6 +28,10 @@ class Misconfigured(Exception):
 
 def _setting(about: str, default: Any = None) -> Any:
     return field(default=default, metadata={"about": about})
+
+
+def _period(days: float | None) -> timedelta | None:
+    return None if days is None else timedelta(days=days)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +52,29 @@ class Config:
     workflows_bucket: str = _setting("workflow documents, <id>/<version>.json", "generator-workflows")
     outputs_bucket: str = _setting("renders, generated/<job>/<attempt>/", "generator-outputs")
     collections_bucket: str = _setting("accepted pictures are copied here", "visionsuit-images")
+    collect_by: str = _setting(
+        "copy: an accepted picture stays in the outputs bucket as well; move: only its collection's copy stays", "copy"
+    )
+    collections_claim: str = _setting(
+        "whether a token must say, in its claim `collections`, which ones its user may accept into: required, or "
+        "optional (where it does, it holds; where not, the platform decides)",
+        "optional",
+    )
+    review: str = _setting(
+        "who decides about pictures: always a curator; optional: unless the request says review_required: false; "
+        "never: all are handed over as they are",
+        "always",
+    )
+    link_s: float = _setting("how long a presigned link to a picture works; 0: none are given", 0.0)
+    s3_links_endpoint_url: str | None = _setting("S3 endpoint in presigned links; absent: S3_ENDPOINT_URL")
+    keep_discarded_days: float = _setting("a discarded picture can be restored for so long, then it is purged", 7.0)
+    keep_unreviewed_days: float = _setting("pictures that nobody reviews for so long are discarded", 30.0)
+    keep_failed_days: float = _setting("what a failed or cancelled job left in the outputs bucket", 7.0)
+    keep_stale_days: float = _setting("a job that does not move for so long fails, and is refunded", 30.0)
+    keep_curated_days: float | None = _setting("the outputs bucket's copy of an accepted picture; absent: for ever")
+    keep_delivered_days: float | None = _setting("pictures handed over without a review; absent: for ever")
+    keep_orphans_days: float = _setting("objects that no row knows, and parts of uploads that never ended", 2.0)
+    keep_events_days: float = _setting("events heard and told, for redeliveries and replays", 90.0)
     k_sink: str | None = _setting("the Broker's address, where events are posted")
     service_secrets: str | None = _setting(
         "shared secrets (HS256) that sign requests and bearer tokens, "
@@ -176,6 +205,20 @@ class Config:
         return Policy(retries=self.retries, base_s=self.retry_base_s, cap_s=self.retry_cap_s)
 
     @property
+    def periods(self) -> Periods:
+        """How long retention keeps what."""
+        return Periods(
+            discarded=timedelta(days=self.keep_discarded_days),
+            unreviewed=timedelta(days=self.keep_unreviewed_days),
+            failed=timedelta(days=self.keep_failed_days),
+            stale=timedelta(days=self.keep_stale_days),
+            curated=_period(self.keep_curated_days),
+            delivered=_period(self.keep_delivered_days),
+            orphans=timedelta(days=self.keep_orphans_days),
+            events=timedelta(days=self.keep_events_days),
+        )
+
+    @property
     def worker(self) -> str:
         return self.worker_id or f"{socket.gethostname()}-{os.getpid()}"
 
@@ -203,18 +246,24 @@ SCHEMES = {
     "database_url": ("postgresql+pg8000://",),
     "migrations_database_url": ("postgresql+pg8000://",),
     "redis_url": ("redis://", "rediss://", "unix://"),
-    **{name: ("http://", "https://") for name in ("s3_endpoint_url", "k_sink", "comfyui_url")},
+    **{name: ("http://", "https://") for name in ("s3_endpoint_url", "s3_links_endpoint_url", "k_sink", "comfyui_url")},
 }
 MAY_BE_ZERO = {
-    *("retries", "retry_base_s", "retry_cap_s", "wait_s", "idle_s"),
+    *("retries", "retry_base_s", "retry_cap_s", "wait_s", "idle_s", "link_s"),
     *("refresh_credits", "achievement_credits", "grant_limit_credits", "price_lora", "discard_refund_percent"),
+    *("keep_discarded_days", "keep_unreviewed_days", "keep_failed_days", "keep_curated_days", "keep_delivered_days"),
 }
 CHOICES = {
     "refresh_period": tuple(Period),
     "refresh_adds": ("on", "off"),
     "team_pools": ("on", "off"),
     "picture_metadata": ("full", "none"),
+    "collect_by": ("copy", "move"),
+    "collections_claim": ("optional", "required"),
+    "review": ("always", "optional", "never"),
 }
+#: A period in days is a moment in the past when it is used, and the calendar ends.
+MOST_DAYS = 36_500
 SETTINGS = {setting.name: setting for setting in fields(Config)}
 
 
@@ -254,8 +303,9 @@ def read(environ: Mapping[str, str]) -> Config:
         ) from None
     for name, choices in CHOICES.items():
         if getattr(found, name) not in choices:
-            raise Misconfigured(f"{name.upper()}={getattr(found, name)!r} is none of {', '.join(choices)}")
+            raise Misconfigured(f"{name.upper()} must be {' or '.join(choices)}: {SETTINGS[name].metadata['about']}")
     _check_credits(found)
+    _check_gallery(found)
     if found.heartbeat_s * 2 > found.lease_s:
         raise Misconfigured(
             "HEARTBEAT_S must be at most half of LEASE_S, or a lease runs out between two signs of life"
@@ -272,6 +322,15 @@ def _check_credits(found: Config) -> None:
         spending.parse(found.spending_caps or "")
     except ValueError as wrong:
         raise Misconfigured(f"SPENDING_CAPS: {wrong}") from None
+
+
+def _check_gallery(found: Config) -> None:
+    """The periods that pictures are kept for are ones of this calendar."""
+    for name in (one for one in SETTINGS if one.startswith("keep_")):
+        if (getattr(found, name) or 0) > MOST_DAYS:
+            raise Misconfigured(f"{name.upper()} must be at most {MOST_DAYS} days: {SETTINGS[name].metadata['about']}")
+    if found.keep_events_days < 1:
+        raise Misconfigured("KEEP_EVENTS_DAYS must be at least 1, or an event that comes again would be heard again")
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from functions import ctl_credits, ctl_dead_letters, ctl_gpu, ctl_ledger, ctl_models
+from functions import ctl_credits, ctl_dead_letters, ctl_gpu, ctl_ledger, ctl_models, ctl_storage
 from functions.adapters.migrations import MigrationRefused
 from functions.config import SETTINGS, Misconfigured, config
 from functions.ctl_say import Json, say
@@ -19,6 +19,8 @@ app.add_typer(ctl_dead_letters.app, name="dead-letters")
 app.add_typer(ctl_gpu.app, name="gpu")
 app.add_typer(ctl_ledger.app, name="ledger")
 app.add_typer(ctl_models.app, name="models")
+app.add_typer(ctl_storage.storage, name="storage")
+app.add_typer(ctl_storage.retain, name="retention")
 SCHEMAS = Path(__file__).parent / "schemas"
 
 

@@ -16,7 +16,7 @@ from functions.domain.errors import Rejected
 from functions.domain.event import JobRequested, JobSubmitted
 from functions.domain.job import Job, State
 from functions.domain.place import due_ms
-from functions.domain.request import SEED_LIMIT, exact_seed
+from functions.domain.request import SEED_LIMIT, JobRequest, exact_seed
 from functions.domain.transfer import account, spenders
 
 
@@ -62,6 +62,7 @@ def submit(tx: Connection, event: JobRequested) -> JobSubmitted | None:
         payer=payer,
         tags=asked.tags,
         collection_id=asked.collection_id,
+        review_required=_review_required(asked),
         due_ms=due_ms(submitted_ms=round(now.timestamp() * 1000), role=actor.role, boost=asked.boost),
         submitted_at=now,
         changed_at=now,
@@ -72,3 +73,13 @@ def submit(tx: Connection, event: JobRequested) -> JobSubmitted | None:
             return None  # asked for again, under another event id: the job that is there stands
         raise Rejected("job_exists", f"there is a job {job.id} already: give each job an id of its own")
     return JobSubmitted(job_id=job.id, user_id=job.user_id, credits=job.credits)
+
+
+def _review_required(asked: JobRequest) -> bool:
+    """Whether a curator decides about the pictures; Rejected when the request waives what it must not."""
+    review = config().review
+    if review == "always" and not asked.review_required:
+        raise Rejected(
+            "review_required", "every picture is reviewed here: leave review_required out", field="review_required"
+        )
+    return review != "never" and asked.review_required

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "functions"
 #: Imported by the domain besides the standard library: it only names bounds.
 BOUNDS = "annotated_types"
-VERBS = {"submit", "debit", "dispatch", "complete", "review", "cancel", "sweep", "earn"}
+VERBS = {"submit", "debit", "dispatch", "complete", "review", "cancel", "sweep", "retention", "earn"}
 #: One attempt at a render belongs to the runner, and is loaded after its claim.
 RUNNER = {"render", "attempt", "prepare"}
 #: What starts the whole house on one machine reads what its children will.
@@ -88,7 +88,7 @@ def test_the_runner_knows_its_attempt_and_no_verb() -> None:
 
 def test_only_the_doors_know_verbs() -> None:
     knowing = {module for module in TREES for name in ours(module) if layer(name) in VERBS}
-    assert knowing <= {"functions.serve", "functions.hear", "functions.ctl"}
+    assert knowing <= {"functions.serve", "functions.hear", "functions.ctl", "functions.ctl_storage"}
 
 
 def test_rest_brings_events_to_hear_and_calls_no_verb_itself() -> None:

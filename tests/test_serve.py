@@ -267,8 +267,9 @@ def test_broken_json_is_refused_in_binary_mode(door: Door, job_id: str, body: by
 
 @pytest.mark.parametrize("subject", ["", "../etc", "a b", "x" * 65, "a%00b", "ü", "-a"])
 def test_a_subject_that_is_no_job_id_is_refused_and_nothing_is_told_of_it(door: Door, subject: str) -> None:
+    before = told(subject.replace("%00", ""))  # what belongs to no job has no subject
     assert silent(door.post(door.ask(), subject=subject), 422)
-    assert told(subject.replace("%00", "")) == []
+    assert told(subject.replace("%00", "")) == before
     assert door.stack.balance(door.user) == 100
 
 

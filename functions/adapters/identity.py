@@ -61,7 +61,17 @@ def signature(token: str | None, data: bytes) -> Signature:
 
 
 def _actor(claims: dict[str, Any]) -> Actor:
-    return Actor(user_id=_plain(claims, "sub"), role=_plain(claims, "role").upper())
+    return Actor(user_id=_plain(claims, "sub"), role=_plain(claims, "role").upper(), collections=_collections(claims))
+
+
+def _collections(claims: dict[str, Any]) -> tuple[str, ...] | None:
+    """The collections the platform says its user may write to; None when it does not say."""
+    named = claims.get("collections")
+    if named is None:
+        return None
+    if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
+        raise Rejected("token_invalid", "the token's collections must be a list of their ids")
+    return tuple(named)
 
 
 def _plain(claims: dict[str, Any], name: str) -> str:
@@ -103,6 +113,8 @@ def sign(
         "iat": now,
         "exp": now + lifetime,
     }
+    if actor.collections is not None:
+        claims["collections"] = list(actor.collections)
     if data is not None:
         claims |= {"jti": jti, "data_sha256": data_sha256(data)}
     return jwt.encode(claims, secret, algorithm="HS256")

@@ -12,16 +12,16 @@ from functions.domain.job import Job, State
 
 COLUMNS = """id, user_id, role, pool, state, attempt, worker, cause, detail, prompt, negative_prompt, workflow_id,
     workflow_version, workflow_sha256, model, loras, seed, parameters, images, credits, boost, price_version,
-    quote_id, payer, token_id, tags, collection_id, due_ms, run_at, submitted_at, changed_at, made"""
+    quote_id, payer, token_id, tags, collection_id, review_required, due_ms, run_at, submitted_at, changed_at, made"""
 
 ADD = text("""
 INSERT INTO generator_job (id, user_id, role, pool, state, attempt, prompt, negative_prompt, workflow_id,
     workflow_version, workflow_sha256, model, loras, seed, parameters, images, credits, boost, price_version,
-    quote_id, payer, token_id, tags, collection_id, due_ms, submitted_at, changed_at)
+    quote_id, payer, token_id, tags, collection_id, review_required, due_ms, submitted_at, changed_at)
 VALUES (:id, :user_id, :role, :pool, :state, :attempt, :prompt, :negative_prompt, :workflow_id,
     :workflow_version, :workflow_sha256, :model, CAST(:loras AS jsonb), :seed, CAST(:parameters AS jsonb), :images,
     :credits, :boost, :price_version, :quote_id, :payer, :token_id, CAST(:tags AS jsonb), :collection_id,
-    :due_ms, :submitted_at, :changed_at)
+    :review_required, :due_ms, :submitted_at, :changed_at)
 ON CONFLICT (id) DO NOTHING
 """)
 

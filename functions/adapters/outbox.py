@@ -125,6 +125,14 @@ def retell(*, limit: int = 500) -> int:
     return len(letters)
 
 
+BACKLOG = text("SELECT count(*) FROM (SELECT FROM outbox WHERE told_at IS NULL LIMIT :most) AS untold")
+
+
+def backlog(tx: Connection, *, most: int) -> int:
+    """How many events are not told yet, counted up to `most`."""
+    return int(tx.execute(BACKLOG, {"most": most}).scalar_one())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Telling:
     """One event of a job's story, as it was or will be told."""

@@ -1,9 +1,10 @@
 """S3: objects are read, written once and copied; what is true of one is kept in Postgres, not in its metadata."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CHUNK_BYTES = 1 << 20
+DELETED_AT_ONCE = 1000  # more is refused (S3 API, DeleteObjects)
 
 
 class Missing(Exception):
@@ -27,12 +29,21 @@ class Conflict(Exception):
 @cache
 def client() -> "S3Client":
     """The process's S3 client; path-style addresses, because MinIO and its like have no others."""
+    return _client(config().s3_endpoint_url)
+
+
+@cache
+def _link_client() -> "S3Client":
+    return _client(config().s3_links_endpoint_url or config().s3_endpoint_url)
+
+
+def _client(endpoint_url: str | None) -> "S3Client":
     import boto3
     from botocore.config import Config
 
     return boto3.client(
         "s3",
-        endpoint_url=config().s3_endpoint_url,
+        endpoint_url=endpoint_url,
         region_name=config().s3_region,
         aws_access_key_id=config().s3_access_key_id,
         aws_secret_access_key=config().s3_secret_access_key,
@@ -75,10 +86,10 @@ def read(bucket: str, key: str, *, limit_bytes: int) -> bytes:
     return data
 
 
-def stream(bucket: str, key: str, *, start: int = 0) -> Iterator[bytes]:
-    """An object's bytes from `start` on, in chunks of one MiB."""
+def stream(bucket: str, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """An object's bytes from `start` to before `end`, or to its end, in chunks of one MiB."""
     with answering(bucket, key):
-        ranged = {"Range": f"bytes={start}-"} if start else {}
+        ranged = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if start or end is not None else {}
         body = client().get_object(Bucket=bucket, Key=key, **ranged)["Body"]  # type: ignore[arg-type]
         yield from body.iter_chunks(CHUNK_BYTES)
 
@@ -136,6 +147,76 @@ def sha256(bucket: str, key: str) -> str:
     for chunk in stream(bucket, key):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """One object of a listing."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+
+
+def pages(bucket: str, prefix: str) -> Iterator[list[Stored]]:
+    """All objects under a prefix, a page of at most a thousand at a time."""
+    with answering(bucket, prefix):
+        for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            yield [
+                Stored(key=found["Key"], size_bytes=found["Size"], modified_at=found["LastModified"])
+                for found in page.get("Contents", ())
+            ]
+
+
+def delete(bucket: str, keys: Sequence[str]) -> None:
+    """Delete objects, a thousand a call; one that is gone already is deleted. Unavailable when the store keeps any."""
+    for begin in range(0, len(keys), DELETED_AT_ONCE):
+        batch = keys[begin : begin + DELETED_AT_ONCE]
+        with answering(bucket, batch[0]):
+            said = client().delete_objects(
+                Bucket=bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+            )
+        kept = [error for error in said.get("Errors", ()) if error.get("Code") != "NoSuchKey"]
+        if kept:
+            raise Unavailable(
+                f"S3 keeps {len(kept)} objects of {bucket}: {kept[0].get('Code')} for {kept[0].get('Key')}"
+            )
+
+
+def abort_uploads(bucket: str, prefix: str, *, before: datetime, dry_run: bool) -> int:
+    """Give up uploads in parts that began before this moment and never ended, with their parts; gives how many."""
+    given_up = 0
+    try:
+        with answering(bucket, prefix):
+            for page in client().get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
+                for begun in page.get("Uploads", ()):
+                    if begun["Initiated"] < before:
+                        given_up += 1
+                        if not dry_run:
+                            _abort(bucket, begun["Key"], begun["UploadId"])
+    except Missing:  # rclone's answer where there has never been an upload in parts
+        return given_up
+    return given_up
+
+
+def _abort(bucket: str, key: str, upload_id: str) -> None:
+    with suppress(Missing), answering(bucket, key):  # it may have ended meanwhile
+        client().abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
+
+
+def link(bucket: str, key: str, *, lasts_s: float, content_type: str, disposition: str) -> str:
+    """An address that gives this object to whoever holds it, for so long; made without asking the store."""
+    made: str = _link_client().generate_presigned_url(
+        "get_object",
+        Params={
+            "Bucket": bucket,
+            "Key": key,
+            "ResponseContentType": content_type,
+            "ResponseContentDisposition": disposition,
+        },
+        ExpiresIn=max(1, round(lasts_s)),
+    )
+    return made
 
 
 def listing(bucket: str, prefix: str) -> Iterator[tuple[str, int]]:

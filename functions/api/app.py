@@ -24,12 +24,13 @@ from functions.api import (
 )
 from functions.api.admin import grants as admin_grants
 from functions.api.admin import ledger as admin_ledger
+from functions.api.admin import storage as admin_storage
 from functions.api.admin import team_pools as admin_team_pools
 from functions.api.reviews import ReviewRequest
 from functions.domain.request import JobRequest
 
 log = logging.getLogger(__name__)
-ADMIN = (admin_grants, admin_ledger, admin_team_pools)
+ADMIN = (admin_grants, admin_ledger, admin_storage, admin_team_pools)
 RESOURCES = (health, quotes, jobs, place, reviews, artifacts, credits, options, *ADMIN, console)
 BODIES = (
     *(JobRequest, ReviewRequest, admin_grants.GrantRequest, admin_grants.Refusal),

@@ -1,6 +1,6 @@
 """Who asks: the platform's bearer token, or, on one's own machine, whoever DEV_IDENTITY names."""
 
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
@@ -8,7 +8,6 @@ from fastapi.security import HTTPBearer
 from functions.adapters import identity
 from functions.domain.errors import Rejected
 from functions.domain.event import Actor
-from functions.domain.job import Job
 
 ADMIN = "ADMIN"
 _scheme = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A token signed by the platform.")
@@ -28,6 +27,23 @@ async def asker(request: Request, _: Annotated[object, Depends(_scheme)]) -> Act
 Asker = Annotated[Actor, Depends(asker)]
 
 
-def may_see(actor: Actor, job: Job) -> bool:
-    """Whether this job is the actor's own, or the actor may see all."""
-    return actor.user_id == job.user_id or actor.role == ADMIN
+class Owned(Protocol):
+    """A job, a picture: what is somebody's."""
+
+    @property
+    def user_id(self) -> str: ...
+
+
+def may_see(actor: Actor, owned: Owned) -> bool:
+    """Whether this is the actor's own, or the actor may see all."""
+    return actor.user_id == owned.user_id or actor.role == ADMIN
+
+
+def administrator(actor: Asker) -> Actor:
+    """The asker, who is an administrator; Rejected when not."""
+    if actor.role != ADMIN:
+        raise Rejected("role_not_allowed", f"{actor.role} may not see this: an administrator may")
+    return actor
+
+
+Administrator = Annotated[Actor, Depends(administrator)]

@@ -20,6 +20,7 @@ REMEDIES = MappingProxyType(
         "object_changed": _OPERATOR,
         "workflow_changed": _OPERATOR,
         "unknown_model": _OPERATOR,
+        "stale": f"{_REFUNDED} No GPU took the job for a long time: tell an administrator.",
         "unknown_lora": f"{_REFUNDED} One of the LoRAs is gone: choose another.",
     }
 )

@@ -4,6 +4,7 @@ An event states a fact, so its id is computed from the fact (job, step, attempt)
 whoever has heard it knows. `type` is `visionsuit.generator.` + name + `.v1`; `subject` is the job's id.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Self
@@ -24,11 +25,26 @@ class Actor:
 
     user_id: str
     role: str
+    collections: tuple[str, ...] | None = None  # those the platform says this user may write to; None: it does not say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thumbnail:
+    """A smaller copy of a picture, WebP, at most `px` wide and high."""
+
+    px: int
+    key: str
+    sha256: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """One stored picture, as the runner reports it. Keys are object keys in the outputs bucket."""
+    """One stored picture, as the runner reports it. Keys are object keys in the outputs bucket: where the runner wrote.
+    Of bytes that were stored before, only the first copy is kept, so read a picture through REST, by its id.
+
+    thumbnail_key, thumbnail_sha256: the thumbnail of 384 px; `thumbnails` has it and the other sizes.
+    """
 
     index: int
     key: str
@@ -39,6 +55,7 @@ class Artifact:
     height_px: int
     thumbnail_key: str
     thumbnail_sha256: str
+    thumbnails: tuple[Thumbnail, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,44 +285,76 @@ class JobCancelled(JobMoved):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArtifactAccepted(Event):
-    """A picture joined a collection: everything a gallery needs to show where it came from."""
+class ArtifactNews(Event):
+    """What became of a picture. `decisions` counts what was decided about it, this included: a picture may be
+    discarded, restored and discarded again, and each is a fact of its own."""
 
-    name = "artifact.accepted"
     artifact_id: str
     user_id: str
+    decisions: int = 1
+
+    @property
+    def id(self) -> str:
+        return f"{self.artifact_id}:{self.name}:{self.decisions}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactAccepted(ArtifactNews):
+    """A picture joined a collection: everything a gallery needs to show where it came from.
+
+    bucket, key: the collection's own copy; thumbnails: px -> key, in the same bucket.
+    parameters: what the render was asked for beside model, LoRAs and seed; the prompt is the platform's own.
+    """
+
+    name = "artifact.accepted"
     reviewer_id: str
     collection_id: str
     bucket: str
     key: str
     sha256: str
+    size_bytes: int
     content_type: str
     width_px: int
     height_px: int
+    thumbnails: Mapping[str, str]
     workflow_id: str
     workflow_version: str
+    workflow_sha256: str
     model: str
+    loras: tuple[Mapping[str, Any], ...]
     seed: str
+    parameters: Mapping[str, Any]
     tags: tuple[str, ...]
-
-    @property
-    def id(self) -> str:
-        return f"{self.artifact_id}:{self.name}"
+    rendered_at: datetime
+    accepted_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArtifactDiscarded(Event):
-    """A picture was turned down; it is hidden now and purged later."""
+class ArtifactDiscarded(ArtifactNews):
+    """A picture was turned down, by a curator or, with the reason `expired`, by the clock; it is hidden now and purged
+    after `purged_after`, until which it can be restored."""
 
     name = "artifact.discarded"
-    artifact_id: str
-    user_id: str
+    reviewer_id: str
+    reason: str
+    purged_after: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactRestored(ArtifactNews):
+    """A discard was undone: the picture is there again, and undecided. Its job stays where it is."""
+
+    name = "artifact.restored"
     reviewer_id: str
     reason: str
 
-    @property
-    def id(self) -> str:
-        return f"{self.artifact_id}:{self.name}"
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactPurged(ArtifactNews):
+    """A picture's bytes were given up for good; why: discarded, expired or delivered, the time for which is over."""
+
+    name = "artifact.purged"
+    why: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,6 +81,7 @@ class Job:
     token_id: str | None = None
     tags: tuple[str, ...] = ()
     collection_id: str | None = None
+    review_required: bool = True
     due_ms: int
     run_at: datetime | None = None
     submitted_at: datetime

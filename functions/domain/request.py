@@ -51,7 +51,8 @@ class JobRequest:
     """One picture, or a few, as asked for. Sizes in pixels; without a `seed`, a random one is drawn. `parameters` are
     those that only the workflow has, such as the picture to begin with; `GET /v1/options` lists them.
     With a `quote_id`, the price is the one that was quoted for the same request. `pay_from` is the account of a team
-    that the asker is in, `pool:<id>`; without one, the asker pays."""
+    that the asker is in, `pool:<id>`; without one, the asker pays.
+    review_required: false hands the pictures over without a review, where the installation lets a request say so."""
 
     __pydantic_config__: ClassVar = CLOSED
     prompt: Prompt
@@ -75,6 +76,7 @@ class JobRequest:
     collection_id: Collection | None = None
     quote_id: Word | None = None
     pay_from: Name | None = None
+    review_required: bool = True
 
     def values(self, *, seed: int) -> dict[str, Any]:
         """What was asked of the workflow's parameters, the seed resolved; what is left open, the workflow says."""
@@ -129,10 +131,11 @@ class CancelRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewDecision:
-    """What a curator decides about one picture; accepting names the collection it goes to."""
+    """What a curator decides about one picture; accepting names the collection it goes to, `restore` undoes a discard
+    that was not purged yet."""
 
     __pydantic_config__: ClassVar = CLOSED
     artifact_id: Annotated[str, Len(1, 80), Predicate(storable)]
-    decision: Literal["accept", "discard"]
+    decision: Literal["accept", "discard", "restore"]
     collection_id: Collection | None = None
     reason: Reason = ""

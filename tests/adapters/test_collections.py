@@ -44,7 +44,7 @@ def picture(job: Job) -> Kept:
 
 
 def test_an_accepted_picture_is_copied_with_all_a_gallery_needs_to_know(job: Job, picture: Kept) -> None:
-    accepted = collections.hand_over(job, picture, collection_id="herons", reviewer_id="ann")
+    accepted = collections.hand_over(job, picture, collection_id="herons", reviewer_id="ann", at=NOW)
     assert accepted.key == f"collections/herons/{picture.id}.png"
     assert storage.read(accepted.bucket, accepted.key, limit_bytes=100) == b"a picture"
     assert (accepted.seed, accepted.tags) == ("18446744073709551615", ("generated", "v24"))
@@ -52,13 +52,13 @@ def test_an_accepted_picture_is_copied_with_all_a_gallery_needs_to_know(job: Job
 
 
 def test_a_picture_handed_over_again_lands_on_the_first(job: Job, picture: Kept) -> None:
-    twice = [collections.hand_over(job, picture, collection_id="herons", reviewer_id="ann") for _ in range(2)]
+    twice = [collections.hand_over(job, picture, collection_id="herons", reviewer_id="ann", at=NOW) for _ in range(2)]
     assert twice[0] == twice[1]
 
 
 @pytest.mark.parametrize("name", [".", "..", "...", "../models", "a/b", "a%2Fb", "Fischreiher & Störche", "x" * 128])
 def test_a_collection_of_whatever_name_is_one_folder(job: Job, picture: Kept, name: str) -> None:
-    accepted = collections.hand_over(job, picture, collection_id=name, reviewer_id="ann")
+    accepted = collections.hand_over(job, picture, collection_id=name, reviewer_id="ann", at=NOW)
     folder, collection, file = accepted.key.split("/")
     assert (folder, file) == ("collections", f"{picture.id}.png")
     assert collection.strip(".")
@@ -69,5 +69,5 @@ def test_a_collection_of_whatever_name_is_one_folder(job: Job, picture: Kept, na
 def test_a_picture_that_is_gone_from_the_store_cannot_be_accepted(job: Job, picture: Kept) -> None:
     gone = Kept(**vars(picture) | {"object_key": f"generated/{job.id}/1/gone.png"})
     with pytest.raises(Rejected, match="is gone from the store") as no:
-        collections.hand_over(job, gone, collection_id="herons", reviewer_id="ann")
+        collections.hand_over(job, gone, collection_id="herons", reviewer_id="ann", at=NOW)
     assert no.value.code == "object_missing"

@@ -6,16 +6,19 @@ Everything happens in one transaction that is rolled back, in the role of whose 
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from keeping import an_artifact
 from live import TESTER, Stack
-from making import a_job
+from making import NOW, a_job
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import ProgrammingError
 
 from functions.adapters import (
     artifacts,
+    cleanups,
     dead_letters,
     grants,
     inbox,
@@ -23,8 +26,13 @@ from functions.adapters import (
     ledger,
     measures,
     models,
+    objects,
+    orphans,
     outbox,
     postgres,
+    retention,
+    reviews,
+    usage,
     workflows,
 )
 from functions.adapters.dead_letters import Letter, Wanted
@@ -38,7 +46,7 @@ from functions.domain.request import CancelRequest, JobRequest, ReviewDecision
 from functions.submit import submit
 
 VERBS = ("submit", "debit", "dispatch", "complete", "review", "cancel")
-ALL = (*VERBS, "earn", "render", "sweep", "api", "deadletter", "metrics", "operator", "catalogue")
+ALL = (*VERBS, "earn", "render", "sweep", "retention", "api", "deadletter", "metrics", "operator", "catalogue")
 
 
 class Desk:
@@ -154,11 +162,15 @@ def test_a_job_goes_all_the_way_with_each_function_in_its_own_role(desk: Desk, s
             tx, decision, reviewer_id="r", collection_id=None, collection_key=None, at=kept.created_at
         )
         assert artifacts.undecided(tx, job_id) == 0
+        assert artifacts.restore(tx, kept.id, reviewer_id="r", reason="", at=kept.created_at)
+        objects.release(tx, kept.id, at=kept.created_at)
+        assert len(reviews.history(tx, kept.id)) == 2
         jobs.save(tx, job.to(State.AWAITING_REVIEW).to(State.COMPLETED))
 
     with desk.as_("api") as tx:
         assert [move.to_state for move in jobs.history(tx, job_id)][-1] is State.COMPLETED
         assert artifacts.of_jobs(tx, [job_id])
+        assert reviews.find(tx, reviews.Wanted(job_id=job_id), after=None, limit=1)
         assert len(ledger.statement(tx, transfer.account(curator))) == 2
         assert outbox.refusal(tx, job_id) is None
         assert models.all_of(tx, models.CHECKPOINTS)
@@ -198,6 +210,49 @@ def test_sweep_retells_restores_and_counts(desk: Desk) -> None:
         tx.execute(outbox.UNTOLD, {"limit": 1, "retell_s": 1})
         jobs.live(tx, after="", limit=1)
         measures.fold(tx)
+
+
+def test_retention_does_its_whole_work(desk: Desk, curator: str) -> None:
+    job = a_job(user_id=curator, **_workflow(desk))
+    jobs.add(desk.tx, job)
+    ledger.post(desk.tx, transfer.debit(job, authorised_by="a test"))
+    for state in (State.DEBITED, State.QUEUED, State.DISPATCHING, State.IN_PROGRESS, State.AWAITING_REVIEW):
+        job = job.to(state, worker="w" if state in (State.DISPATCHING, State.IN_PROGRESS) else None)
+        jobs.save(desk.tx, job)
+    artifacts.keep(desk.tx, job, (an_artifact(job, 0, b"a"), an_artifact(job, 1, b"b")), at=NOW)
+    later = NOW + timedelta(days=1)
+    with desk.as_("retention") as tx:
+        number = cleanups.begin(tx, by="a test", dry_run=False, at=NOW)
+        assert retention.stale(tx, before=NOW, after="") is not None
+        assert retention.expire(tx, before=later, purged_after=later, at=NOW).events
+        assert retention.purge(tx, "discard", before=later, at=NOW).events
+        retention.would_purge(tx, "discard", before=later)
+        retention.would_expire(tx, before=later)
+        freed = tx.execute(objects.FREED, {"limit": 1}).all()
+        tx.execute(objects.DELETED, {"keys": [row.key for row in freed], "at": NOW})
+        objects.needed(tx, after="", until=None, before=NOW, limit=1)
+        objects.mark_missing(tx, "", at=NOW)
+        for statement in (orphans.STATES, orphans.DESCRIBED):
+            tx.execute(statement, {"ids": [job.id]})
+        jobs.locked(tx, job.id)
+        ledger.of_job(tx, transfer.account(curator), job.id)
+        outbox.put(tx, "/functions/retention", [])
+        outbox.backlog(tx, most=1)
+        for what in ("inbox", "outbox", "signature_seen"):
+            retention.forget(tx, what, before=NOW - timedelta(days=3000), most=1)
+        cleanups.save(tx, number, [], ended_at=NOW)
+        assert cleanups.get(tx, number).ended_at
+    for role in ("api", "operator"):
+        with desk.as_(role) as tx:
+            usage.stored(tx)
+            usage.by_user(tx, limit=1)
+            cleanups.latest(tx, limit=1)
+
+
+def test_only_retention_forgets(desk: Desk) -> None:
+    assert desk.who_may("SELECT generator_forget('inbox', now() - interval '9 years', 1)") == {"retention"}
+    assert desk.who_may("DELETE FROM generator_review") == set()
+    assert desk.who_may("DELETE FROM generator_artifact") == set()
 
 
 def test_the_catalogue_publishes_workflows_and_models(desk: Desk) -> None:
@@ -249,7 +304,7 @@ POST = """SELECT generator_ledger_post('t', 'treasury', 'user:x', 5, 'grant', 'a
 
 
 def test_who_loads_jobs_may_read_prompts_and_nobody_else(desk: Desk) -> None:
-    assert desk.who_may(PROMPTS) == {*VERBS, "render", "sweep", "api"}
+    assert desk.who_may(PROMPTS) == {*VERBS, "render", "sweep", "retention", "api"}
 
 
 def test_what_was_asked_and_its_price_are_nobodys_to_change(desk: Desk) -> None:

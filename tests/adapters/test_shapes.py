@@ -12,7 +12,14 @@ from functions.adapters import shapes
 from functions.domain import event
 from functions.domain.errors import Failure, Rejected
 from functions.domain.event import Actor, Asked, Event
-from functions.domain.request import CancelRequest, JobRequest, LoraChoice, ReviewDecision, WorkflowChoice
+from functions.domain.request import (
+    Achievement,
+    CancelRequest,
+    JobRequest,
+    LoraChoice,
+    ReviewDecision,
+    WorkflowChoice,
+)
 
 LEAST = {"prompt": "a heron", "model": "m"}
 ANN = Actor(user_id="ann", role="CURATOR")
@@ -173,6 +180,8 @@ EXAMPLES: list[Event] = [
     event.JobRequested(job_id="j", actor=ANN, asked=JobRequest(prompt="a heron", model="m", seed=str(2**64 - 1))),
     event.CancelRequested(job_id="j", actor=ANN, asked=CancelRequest(reason="tired")),
     event.ReviewDecided(job_id="j", actor=ANN, asked=ReviewDecision(artifact_id="j-00", decision="discard")),
+    event.CreditsEarned(job_id="", actor=ANN, asked=Achievement(achievement="curated-100", credits=20)),
+    event.GrantApproved(job_id="", grant_id="g"),
     event.JobSubmitted(job_id="j", user_id="u", credits=3),
     event.JobDebited(job_id="j", user_id="u", credits=3),
     event.RenderSucceeded(
@@ -205,16 +214,27 @@ EXAMPLES: list[Event] = [
         bucket="b",
         key="k",
         sha256="0" * 64,
+        size_bytes=7,
         content_type="image/png",
         width_px=64,
         height_px=64,
+        thumbnails={"384": "k.thumbnail.webp"},
         workflow_id="txt2img",
         workflow_version="1.0.0",
+        workflow_sha256="0" * 64,
         model="m",
+        loras=({"id": "ink", "strength": 0.5},),
         seed=str(2**64 - 1),
+        parameters={"steps": 20},
         tags=("generated",),
+        rendered_at=NOW,
+        accepted_at=NOW,
     ),
-    event.ArtifactDiscarded(job_id="j", artifact_id="j-00", user_id="u", reviewer_id="u", reason=""),
+    event.ArtifactDiscarded(job_id="j", artifact_id="j-00", user_id="u", reviewer_id="u", reason="", purged_after=NOW),
+    event.ArtifactRestored(
+        job_id="j", artifact_id="j-00", decisions=2, user_id="u", reviewer_id="u", reason="a second look"
+    ),
+    event.ArtifactPurged(job_id="j", artifact_id="j-00", decisions=1, user_id="u", why="discarded"),
     event.CreditsTransferred(
         job_id="j", transfer_id="j:debit", debit_account="user:u", credit_account="revenue", amount=3, reason="debit"
     ),

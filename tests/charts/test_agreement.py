@@ -15,7 +15,7 @@ from functions.serve import VERBS
 
 FACTS: dict[str, Any] = yaml.safe_load((CHART / "files" / "functions.yaml").read_text())
 #: Settings that the chart does not pass on: they are for one's own machine, or follow from the pod itself.
-NOT_IN_A_CLUSTER = {"KUBECONFIG", "WORKER_ID", "ADMIN_TOKEN"}
+NOT_IN_A_CLUSTER = {"KUBECONFIG", "WORKER_ID", "ADMIN_TOKEN", "WAIT_S"}
 
 
 def specs(found: list[dict[str, Any]], kind: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ ASKED_OF = {
 TOLD_THE_WORLD = {
     *("job.queued", "job.dispatching", "job.in_progress", "job.awaiting_review"),
     *("job.completed", "job.failed", "job.cancelled", "job.rejected"),
-    *("artifact.accepted", "artifact.discarded", "credits.transferred"),
+    *("artifact.accepted", "artifact.discarded", "artifact.restored", "artifact.purged", "credits.transferred"),
 }
 
 
@@ -84,7 +84,10 @@ def test_a_wish_is_the_same_wish_whatever_it_says() -> None:
 
 def test_what_happens_to_two_pictures_or_in_two_transfers_of_a_job_is_told_apart() -> None:
     discarded = [
-        event.ArtifactDiscarded(job_id="j", artifact_id=a, user_id="u", reviewer_id="u", reason="") for a in ("a", "b")
+        event.ArtifactDiscarded(
+            job_id="j", artifact_id=a, user_id="u", reviewer_id="u", reason="", purged_after=NOW, decisions=n
+        )
+        for a, n in (("a", 1), ("b", 1), ("a", 3))  # the last after a restoration
     ]
     paid = [
         event.CreditsTransferred(
@@ -92,7 +95,7 @@ def test_what_happens_to_two_pictures_or_in_two_transfers_of_a_job_is_told_apart
         )
         for why in ("debit", "refund")
     ]
-    assert len({told.id for told in (*discarded, *paid)}) == 4
+    assert len({told.id for told in (*discarded, *paid)}) == 5
 
 
 def test_only_wishes_come_from_outside_and_only_attempts_are_counted() -> None:

@@ -49,6 +49,7 @@ imagePullSecrets:
 {{- if has .need (list "postgres" "redis" "s3" "broker") -}}
 {{- $names = append $names "render" -}}
 {{- if .root.Values.operator.enabled }}{{ $names = append $names "operator" }}{{ end -}}
+{{- if .root.Values.retention.enabled }}{{ $names = append $names "retention" }}{{ end -}}
 {{- end -}}
 {{- if has .need (list "postgres" "s3") }}{{ $names = append $names "catalogue" }}{{ end -}}
 {{- if eq .need "postgres" }}{{ $names = append $names "migrate" }}{{ end -}}
