@@ -4,10 +4,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check format lint types migrate schemas lock browser tools clean
+.PHONY: help setup run demo test check format lint types migrate schemas lock browser tools cluster-tools clean
 
 help: ## list what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## install everything into .venv, as the lock file says
 
@@ -89,6 +89,34 @@ $(CURDIR)/.tools/go/bin/go:
 	@mkdir -p .tools/promtool
 	@cd .tools/promtool && { test -f go.mod || $(GO) mod init promtool; } && $(GO) get $(PROMTOOL) \
 		&& $(GO) build -o ../bin/promtool $(firstword $(subst @, ,$(PROMTOOL)))
+
+# A control plane without containers, for tests/charts/test_control_plane.py, which is skipped without it. Each program is
+# built from a module of our own under tests/charts/tools, which says what it is made of.
+CLUSTER := .tools/cluster
+VERSION := k8s.io/component-base/version
+
+cluster-tools: $(addprefix $(CLUSTER)/,etcd kube-apiserver kube-controller-manager kube-scheduler keda-operator knative-check) ## build etcd, Kubernetes, KEDA and Knative's checks; a quarter of an hour
+
+# $(call built,the module's folder,the program,what it is built from)
+define built
+@mkdir -p .tools/build/$(1) $(CLUSTER)/crds
+@cp tests/charts/tools/$(1)/* .tools/build/$(1)/
+@cd .tools/build/$(1) && $(GO) mod tidy && $(GO) build -mod=mod -trimpath -o $(CURDIR)/$(CLUSTER)/$(2) \
+	-ldflags "-s -w -X $(VERSION).gitVersion=v1.34.4 -X $(VERSION).gitMajor=1 -X $(VERSION).gitMinor=34" $(3)
+endef
+
+$(CLUSTER)/etcd: tests/charts/tools/kubernetes/go.mod | $(GO)
+	$(call built,kubernetes,etcd,go.etcd.io/etcd/server/v3)
+
+$(CLUSTER)/kube-%: tests/charts/tools/kubernetes/go.mod | $(GO)
+	$(call built,kubernetes,kube-$*,k8s.io/kubernetes/cmd/kube-$*)
+
+$(CLUSTER)/keda-operator: tests/charts/tools/keda/go.mod | $(GO)
+	$(call built,keda,keda-operator,github.com/kedacore/keda/v2/cmd/operator)
+	@cp -f $$(cd .tools/build/keda && $(GO) list -mod=mod -m -f '{{.Dir}}' github.com/kedacore/keda/v2)/config/crd/bases/*.yaml $(CLUSTER)/crds/
+
+$(CLUSTER)/knative-check: tests/charts/tools/knative/go.mod tests/charts/tools/knative/main.go | $(GO)
+	$(call built,knative,knative-check,.)
 
 clean: ## remove what was installed and what the local stack keeps
 	rm -rf .venv .state .tools build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

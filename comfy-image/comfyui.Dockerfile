@@ -27,6 +27,7 @@ RUN /venv/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && /venv/bin/pip install --no-deps --target /app /wheels/*.whl \
     && /venv/bin/python -m compileall -q /app /opt/comfyui
 COPY comfy-image/extra_model_paths.yaml /opt/comfyui/
+COPY comfy-image/custom_nodes /opt/comfyui/custom_nodes
 COPY comfy-image/healthcheck.py comfy-image/entrypoint.sh /opt/
 
 FROM base

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from functions.adapters import cache, jobs, models, outbox, postgres, queue, results, storage
 from functions.adapters.comfyui import ComfyUI, Progress
+from functions.adapters.comfyui_gpu import GpuWatch
 from functions.adapters.lease import Lease
 from functions.config import config
 from functions.domain import event
@@ -84,13 +85,14 @@ class Attempt:
                 self.job = _move(tx, self._ours(tx), State.IN_PROGRESS)
             prompt_id = f"{self.job.id}-{self.job.attempt}-{uuid.uuid4().hex[:12]}"
             posted = time.monotonic()
-            rendered = comfyui.render(
-                prepared.graph,
-                prompt_id=prompt_id,
-                deadline_s=self._deadline_s(),
-                on_progress=self._progress,
-                stop=stop,
-            )
+            with GpuWatch(comfyui.url) as watch:
+                rendered = comfyui.render(
+                    prepared.graph,
+                    prompt_id=prompt_id,
+                    deadline_s=self._deadline_s(),
+                    on_progress=self._progress,
+                    stop=stop,
+                )
             painted = time.monotonic()
             texts = prepared.texts(self.job, comfyui_version=system.version)
             with _failures():
@@ -113,6 +115,7 @@ class Attempt:
                 )
             stored = time.monotonic()
             vram_total_bytes, vram_free_bytes = comfyui.memory()
+        gpu = watch.seen()
         return event.RenderSucceeded(
             job_id=self.job.id,
             attempt=self.job.attempt,
@@ -132,6 +135,11 @@ class Attempt:
             fetched_bytes=self.cache.fetched_bytes,
             vram_total_bytes=vram_total_bytes,
             vram_free_bytes=vram_free_bytes,
+            node=config().node_name,
+            gpu=gpu.uuid,
+            gpu_utilisation_percent=gpu.utilisation_percent,
+            gpu_temperature_c=gpu.temperature_c,
+            gpu_errors=gpu.errors,
         )
 
     def tell(self, news: event.RenderSucceeded) -> None:

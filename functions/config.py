@@ -115,6 +115,7 @@ class Config:
     )
     pool: str | None = _setting("the pool a runner claims from; default: the first of POOLS")
     worker_id: str | None = _setting("a runner's name; default: host name and process id")
+    node_name: str | None = _setting("the node a runner is on, told with what its GPU did")
     ready_file: str | None = _setting("a runner touches this file right after its claim (KEDA's readiness)")
     lease_s: float = _setting("how long a claim holds without a sign of life", 30.0)
     heartbeat_s: float = _setting("how often a runner extends its lease", 10.0)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from functions import ctl_credits, ctl_dead_letters, ctl_gpu, ctl_ledger, ctl_models, ctl_storage
+from functions import ctl_credits, ctl_dead_letters, ctl_gpu, ctl_ledger, ctl_models, ctl_storage, ctl_workflows
 from functions.adapters.migrations import MigrationRefused
 from functions.config import SETTINGS, Misconfigured, config
 from functions.ctl_say import Json, say
@@ -21,6 +21,7 @@ app.add_typer(ctl_ledger.app, name="ledger")
 app.add_typer(ctl_models.app, name="models")
 app.add_typer(ctl_storage.storage, name="storage")
 app.add_typer(ctl_storage.retain, name="retention")
+app.add_typer(ctl_workflows.app, name="workflows")
 SCHEMAS = Path(__file__).parent / "schemas"
 
 

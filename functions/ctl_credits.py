@@ -3,6 +3,7 @@
 Whoever gives or takes is the admin whose token is in ADMIN_TOKEN.
 """
 
+import hashlib
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -82,6 +83,24 @@ def statement(
 def grant(who: Who, credits: Credits, reason: Reason, as_json: Json = False) -> None:
     """Give new credits. Above GRANT_LIMIT_CREDITS, and to yourself, they wait for a second admin's `approve`."""
     _ask(who, credits, Kind.GRANT, reason, as_json)
+
+
+@app.command()
+def welcome(
+    who: Who,
+    credits: Annotated[int, typer.Argument(min=1, help="whole credits")] = 500,
+    as_json: Json = False,
+) -> None:
+    """Give a trial's user something to begin with, once, in no admin's name: for a login that may write a grant down and
+    post it, as the one for all functions may."""
+    installer = Admin(user_id="installation", instruction="welcome")
+    name = _account(who)
+    once = f"welcome-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    with postgres.transaction() as tx:
+        given = grants.give(tx, installer, name.partition(":")[2], credits, id=once, reason="welcome") is not None
+        held = ledger.balance(tx, name)
+    text = f"{who} holds {held} credits" if given else f"{who} was welcomed before, and holds {held} credits"
+    say({"account": name, "given": given, "balance": held}, as_json, text)
 
 
 @app.command()

@@ -1,5 +1,7 @@
 """vsgen models: checkpoints and LoRAs that requests may name."""
 
+from typing import Annotated
+
 import typer
 
 from functions.ctl_say import Json, say, table
@@ -8,10 +10,17 @@ app = typer.Typer(no_args_is_help=True, help="Checkpoints and LoRAs that request
 
 
 @app.command()
-def sync(as_json: Json = False) -> None:
+def sync(
+    stand_in: Annotated[
+        bool, typer.Option("--stand-in", help="first put a few bytes that ComfyUI's stand-in takes for a checkpoint")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Make known what lies in the models bucket under checkpoints/, loras/ and vae/. Nothing is copied or renamed."""
     from functions.adapters import models, postgres
 
+    if stand_in:
+        models.put_stand_in()
     with postgres.transaction() as tx:
         found = models.discover(tx)
     say({"discovered": found}, as_json, f"{found} new or replaced")

@@ -9,16 +9,14 @@ Three sources are read side by side. One that fails or dawdles leaves its metric
 `generator_up{source}`; the others are told as ever.
 
 Cold starts, hits of the model cache and GPU memory are what runners report of their renders: a try that ended without
-pictures adds nothing. Memory is what ComfyUI said after a pool's last render.
-
-What is not here, because nobody reports it: how busy a GPU is (the node's own exporter knows; seconds of
-`generator_job_phase_seconds{phase="render"}` are what GPUs were busy with).
+pictures adds nothing. Memory is what ComfyUI said after a pool's last render; what a GPU did and how it is, what the
+package in our ComfyUI image said during the GPU's own last one, for an hour.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooSlow
 from datetime import UTC, datetime
@@ -153,6 +151,7 @@ def _of_postgres() -> list[Metric]:
         waiting = measures.waiting(tx, pools)
         pace = measures.pace(tx)
         memory = measures.memory(tx)
+        gpus = measures.gpus(tx)
         untold, oldest_untold_at = measures.untold(tx)
         dead = measures.open_dead_letters(tx)
     states = _states(totals, pools)
@@ -167,6 +166,7 @@ def _of_postgres() -> list[Metric]:
             ["pool", "kind"],
             {(pool, kind): size for pool, sizes in memory.items() for kind, size in zip(KINDS, sizes, strict=True)},
         ),
+        *_gpus(gpus),
         _gauge(
             "dead_letters",
             "events waiting for an operator, by who could not take them; counted to ten thousand",
@@ -253,6 +253,22 @@ def _queue(
     return [
         _gauge("queue_oldest_seconds", "how long the first of the claimable jobs has waited", ["pool"], oldest),
         _gauge("queue_work_seconds", "estimate of the GPU time that all waiting jobs need", ["pool"], work),
+    ]
+
+
+def _gpus(gpus: list[measures.Gpu]) -> list[Metric]:
+    labels = ["pool", "node", "gpu"]
+    ratio = {one: share / 100 for one in gpus if (share := one.gpu_utilisation_percent) is not None}
+    degrees = {one: degrees for one in gpus if (degrees := one.gpu_temperature_c) is not None}
+    errors = {one: count for one in gpus if (count := one.gpu_errors) is not None}
+
+    def gauge(name: str, about: str, found: Mapping[measures.Gpu, float]) -> Metric:
+        return _gauge(name, about, labels, {(one.pool, one.node, one.gpu): value for one, value in found.items()})
+
+    return [
+        gauge("gpu_utilisation_ratio", "how busy the GPU was during its last render, on average", ratio),
+        gauge("gpu_temperature_celsius", "the GPU's highest temperature during its last render", degrees),
+        gauge("gpu_errors", "critical events and uncorrectable memory errors that the GPU's driver knows of", errors),
     ]
 
 

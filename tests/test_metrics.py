@@ -88,6 +88,24 @@ def test_a_job_leaves_its_trace_in_every_metric_it_touches(stack: Stack, user: s
     assert up(after) == {"postgres": 1, "redis": 1, "ledger": 1}
 
 
+def test_a_gpu_that_tells_of_itself_is_told_of_with_the_node_it_is_in(stack: Stack, user: str) -> None:
+    name = f"GPU-{uuid.uuid4()}"
+    here = {"pool": "default", "node": "", "gpu": name}
+    before = read()["generator_gpu_errors"]
+    sick = {"utilisation_percent": 83, "temperature_c": 93, "ecc_errors": 2, "xid_errors": [79]}
+    stack.behave(gpu={"uuid": name, **sick})
+    stack.wait(stack.speaking_for(user).ask(stack.request()), State.AWAITING_REVIEW)
+    found = read()
+    assert value(found, "gpu_utilisation_ratio", **here) == 0.83
+    assert value(found, "gpu_temperature_celsius", **here) == 93
+    assert value(found, "gpu_errors", **here) == 3
+    stack.behave(gpu={"uuid": name, "utilisation_percent": None, "ecc_errors": None, "xid_errors": None})
+    stack.wait(stack.speaking_for(user).ask(stack.request()), State.AWAITING_REVIEW)
+    found = read()
+    assert value(found, "gpu_temperature_celsius", **here) == 71
+    assert found["generator_gpu_errors"] == before  # what its last render did not tell is not made up
+
+
 def test_a_retry_a_failure_and_a_refund_are_counted_with_their_reason(stack: Stack, user: str) -> None:
     before = read()
     with postgres.transaction() as tx:

@@ -6,13 +6,12 @@ import pytest
 import requests
 from live import Stack
 
-from functions.adapters import artifacts, postgres
+from functions.adapters import artifacts, postgres, workflows
 from functions.domain.job import State
 from functions.domain.parameter import FOLDERS, Type
 from functions.domain.workflow import Workflow
-from functions.stack.seed import workflow_documents
 
-SHIPPED = {workflow.id: workflow for workflow in map(Workflow.parse, workflow_documents())}
+SHIPPED = {workflow.id: workflow for workflow in map(Workflow.parse, workflows.shipped())}
 OF_THEIR_OWN: dict[str, dict[str, Any]] = {
     "hires": {"parameters": {"enlarge": 2, "second_steps": 2}},
     "sdxl-refiner": {"model": "harbour-xl.safetensors", "parameters": {"refine_from_step": 3}},

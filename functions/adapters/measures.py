@@ -16,7 +16,7 @@ BOUNDS_MS = (1000, 2500, 5000, 10000, 20000, 30000, 60000, 120000, 300000, 60000
 MOST = 10_000
 #: Rows folded at once: a sweep that was away for long catches up in steps.
 STEP = 50_000
-RENDERS = 200  # the latest that the pace and the memory are learned from
+RENDERS = 200  # the latest that the pace, the memory and the GPUs are learned from
 
 GLIMPSE = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 HURRY = text("SET LOCAL statement_timeout = '4s'")
@@ -145,6 +145,34 @@ def memory(tx: Connection) -> dict[str, tuple[int, int]]:
     """GPU memory after each pool's last render, total and free, in bytes; a pool that has not rendered lately, or whose
     ComfyUI did not say, is left out."""
     return {pool: (total, free) for pool, total, free in tx.execute(MEMORY, {"renders": RENDERS})}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """A GPU as the runner of its last render told of it; what it did not tell is None."""
+
+    pool: str
+    node: str
+    gpu: str
+    gpu_utilisation_percent: float | None
+    gpu_temperature_c: int | None
+    gpu_errors: int | None
+
+
+GPUS = text("""
+SELECT DISTINCT ON (pool, node, gpu) pool, node, gpu, gpu_utilisation_percent, gpu_temperature_c, gpu_errors
+FROM (
+    SELECT number, pool, at, node, gpu, gpu_utilisation_percent, gpu_temperature_c, gpu_errors
+    FROM metric_render ORDER BY number DESC LIMIT :renders
+) AS latest
+WHERE gpu IS NOT NULL AND at > now() - interval '1 hour'
+ORDER BY pool, node, gpu, number DESC
+""")
+
+
+def gpus(tx: Connection) -> list[Gpu]:
+    """Every GPU that has rendered within the hour, if it is among those of the latest renders, and its ComfyUI told."""
+    return [Gpu(**row._mapping) for row in tx.execute(GPUS, {"renders": RENDERS})]
 
 
 UNTOLD = text("""

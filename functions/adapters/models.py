@@ -99,6 +99,18 @@ def discover(tx: Connection) -> int:
     return sum(tx.execute(DISCOVER, row).rowcount for row in rows)
 
 
+EMPTY_SAFETENSORS = (2).to_bytes(8, "little") + b"{}"
+
+
+def put_stand_in() -> None:
+    """A checkpoint that holds nothing, where the models bucket has none: for pools that run ComfyUI's stand-in."""
+    bucket = config().models_bucket
+    if any(key.endswith(SUFFIXES) for key, _ in storage.listing(bucket, f"{CHECKPOINTS}/")):
+        return
+    key = f"{CHECKPOINTS}/stand-in.safetensors"
+    storage.write_once(bucket, key, EMPTY_SAFETENSORS, content_type="application/octet-stream")
+
+
 LEARN = text("""
 UPDATE generator_model SET sha256 = :sha256, size_bytes = :size_bytes
 WHERE kind = :kind AND name = :name AND object_key = :object_key AND sha256 IS NULL

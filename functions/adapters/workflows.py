@@ -1,7 +1,9 @@
 """Published workflows: their rows in Postgres, their documents in S3."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Connection, text
 
@@ -11,6 +13,7 @@ from functions.domain.errors import Rejected
 from functions.domain.workflow import Workflow, digest
 
 LIMIT_BYTES = 2 << 20
+SHIPPED = Path(__file__).parents[1] / "workflows"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,12 @@ def publish(tx: Connection, document: bytes) -> Workflow:
         )
     storage.write_once(config().workflows_bucket, object_key, document, content_type="application/json")
     return workflow
+
+
+def shipped() -> Iterator[bytes]:
+    """The workflow documents that ship with the package."""
+    for path in sorted(SHIPPED.glob("*/*.json")):
+        yield path.read_bytes()
 
 
 def fetch(id: str, version: str, sha256: str) -> Workflow:

@@ -182,7 +182,9 @@ class RenderSucceeded(Attempted):
     cold_start: ComfyUI had painted nothing since it started. cache_hits, cache_misses: model files that lay where
     ComfyUI reads, and those that had to be fetched. vram_*: ComfyUI's first device after the render; 0 when it did not
     say. graph_sha256: of the graph without the job's own output folder, so equal for equal requests. files: the model
-    files it was made with.
+    files it was made with. node, gpu: where it was painted, by the node's name and the GPU's UUID. gpu_*: the GPU's
+    utilisation during the render, on average; its highest temperature; errors that its driver knows of, which no
+    healthy GPU has. None when ComfyUI's image does not tell.
     """
 
     name = "render.succeeded"
@@ -203,6 +205,11 @@ class RenderSucceeded(Attempted):
     fetched_bytes: int = 0
     vram_total_bytes: int = 0
     vram_free_bytes: int = 0
+    node: str | None = None
+    gpu: str | None = None
+    gpu_utilisation_percent: float | None = None
+    gpu_temperature_c: int | None = None
+    gpu_errors: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,7 @@ Everything is put in place by its own name and only once, so a second start chan
 import hashlib
 import json
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from functions.adapters import grants, models, postgres, storage, workflows
 from functions.adapters.comfyui import ComfyUI
@@ -17,7 +15,6 @@ from functions.domain.errors import RenderFailed
 from functions.domain.parameter import FOLDERS
 from functions.stack.process import ServiceFailed
 
-WORKFLOWS = Path(__file__).parents[1] / "workflows"
 USER, ROLE = "demo", "CURATOR"
 WELCOME_CREDITS = 500
 HERE = grants.Admin(user_id="local stack", instruction="a fresh stack")
@@ -42,12 +39,6 @@ def tiny_model(name: str) -> bytes:
     return struct.pack("<Q", len(header)) + header + tensor
 
 
-def workflow_documents() -> Iterator[bytes]:
-    """The workflow documents that ship with the package."""
-    for path in sorted(WORKFLOWS.glob("*/*.json")):
-        yield path.read_bytes()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Seeded:
     """What there is to ask for: the model a request names when its asker has no wish, and all that can be named."""
@@ -60,7 +51,7 @@ def seed(*, comfyui_url: str | None) -> Seeded:
     """Fill an empty stack; `comfyui_url` names a ComfyUI of the user's own, whose models are made known as they lie."""
     found = _tiny_files() if comfyui_url is None else _listed_by(ComfyUI(comfyui_url))
     with postgres.transaction() as tx:
-        for document in workflow_documents():
+        for document in workflows.shipped():
             workflows.publish(tx, document)
         models.register(tx, found)
         models.discover(tx)  # whatever the user has put into the bucket since

@@ -37,6 +37,7 @@ faults, with --fault (repeatable) or at run time:
 
 at run time:
   curl -d '{{"step_ms": 5, "fault": "stall", "after_steps": 3}}' localhost:8188/standin/behaviour
+  curl -d '{{"gpu": {{"temperature_c": 93}}}}' localhost:8188/standin/behaviour    has a GPU that tells of itself
   curl -d '{{"clear": true}}' localhost:8188/standin/behaviour      disarms all, releases a stalled prompt
   curl localhost:8188/standin/behaviour                          shows what is armed
 """

@@ -71,6 +71,22 @@ class Fault(BaseModel):
         return self.fault in IN_NODE or (self.fault is FaultKind.WORKER_DEAD and self.after_steps is not None)
 
 
+class Gpu(BaseModel):
+    """What `GET /visionsuit/gpu` is to answer, as the package of that name in our ComfyUI image does on a GPU."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    driver: str = "580.95.05"
+    uuid: str = "GPU-00000000-0000-0000-0000-000000000000"
+    name: str = "stand-in"
+    utilisation_percent: int | None = Field(default=97, ge=0, le=100)
+    memory_total_bytes: int = 24 << 30
+    memory_used_bytes: int = 9 << 30
+    temperature_c: int | None = 71
+    ecc_errors: int | None = Field(default=0, ge=0)
+    xid_errors: list[int] | None = Field(default_factory=list)
+
+
 class Change(BaseModel):
     """The body of `POST /standin/behaviour`: what is given is set, faults are added to those armed.
 
@@ -81,7 +97,8 @@ class Change(BaseModel):
 
     step_ms: int | None = Field(default=None, ge=0, description="time one sampler step takes")
     load_ms: int | None = Field(default=None, ge=0, description="time a checkpoint takes to load")
-    clear: bool = Field(default=False, description="first disarm every fault and release a stalled prompt")
+    clear: bool = Field(default=False, description="first disarm every fault, release a stalled prompt, have no GPU")
+    gpu: Gpu | None = Field(default=None, description="have a GPU that tells this of itself")
     faults: list[Fault] = Field(default_factory=list)
 
     @model_validator(mode="before")
@@ -101,16 +118,19 @@ class Behaviour:
         self.step_ms = step_ms
         self.load_ms = load_ms
         self.faults: list[Fault] = []
+        self.gpu: Gpu | None = None
         self.released = asyncio.Event()  # what a stalled prompt waits for
 
     def apply(self, change: Change) -> None:
         """Set what a change names."""
         if change.clear:
             self.faults.clear()
+            self.gpu = None
             self.released.set()
             self.released = asyncio.Event()
         self.step_ms = self.step_ms if change.step_ms is None else change.step_ms
         self.load_ms = self.load_ms if change.load_ms is None else change.load_ms
+        self.gpu = change.gpu or self.gpu
         self.faults += [fault.model_copy() for fault in change.faults]
 
     def armed(self, *kinds: FaultKind) -> Fault | None:
@@ -136,4 +156,5 @@ class Behaviour:
     def shown(self) -> dict[str, Any]:
         """What `GET /standin/behaviour` answers."""
         faults = [fault.model_dump(mode="json") for fault in self.faults]
-        return {"step_ms": self.step_ms, "load_ms": self.load_ms, "faults": faults}
+        gpu = self.gpu and self.gpu.model_dump(mode="json")
+        return {"step_ms": self.step_ms, "load_ms": self.load_ms, "faults": faults, "gpu": gpu}

@@ -95,6 +95,7 @@ class Server:
             web.get("/history/{prompt_id}", self.history),
             web.post("/interrupt", self.interrupt),
             web.post("/free", self.free),
+            web.get("/visionsuit/gpu", self.gpu),
         ]
 
     def _bare_routes(self) -> list[web.RouteDef]:
@@ -194,6 +195,11 @@ class Server:
             self._prompts.free_memory = True
             self._prompts.wake()
         return web.Response()
+
+    async def gpu(self, _: web.Request) -> web.Response:
+        """GET /visionsuit/gpu: what the package of our image answers; 404, as without it, unless told to have a GPU."""
+        gpu = self._behaviour.gpu
+        return web.Response(status=404) if gpu is None else web.json_response(gpu.model_dump(mode="json"))
 
     async def behaviour(self, _: web.Request) -> web.Response:
         """GET /standin/behaviour: the switches as they stand."""

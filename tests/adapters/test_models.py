@@ -246,3 +246,23 @@ def test_a_model_file_that_was_replaced_is_read_anew(stack: Stack) -> None:
     with postgres.transaction() as tx:
         assert models.discover(tx) == 1
         assert models.find(tx, models.LORAS, name).sha256 is None
+
+
+def test_a_bucket_without_a_checkpoint_gets_one_for_the_stand_in_and_another_is_left_as_it_is(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = f"models-{uuid.uuid4().hex[:8]}"
+    storage.client().create_bucket(Bucket=bucket)
+    monkeypatch.setenv("MODELS_BUCKET", bucket)
+    config.cache_clear()
+    try:
+        models.put_stand_in()
+        models.put_stand_in()
+        assert [key for key, _ in storage.listing(bucket, "")] == ["checkpoints/stand-in.safetensors"]
+        storage.client().delete_object(Bucket=bucket, Key="checkpoints/stand-in.safetensors")
+        storage.write_once(bucket, "checkpoints/mine.ckpt", b"mine", content_type="application/octet-stream")
+        models.put_stand_in()
+        assert [key for key, _ in storage.listing(bucket, "")] == ["checkpoints/mine.ckpt"]
+    finally:
+        monkeypatch.undo()
+        config.cache_clear()

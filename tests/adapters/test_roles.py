@@ -277,6 +277,8 @@ def test_metrics_reads_all_it_tells(desk: Desk) -> None:
         measures.totals(tx)
         measures.waiting(tx, ["default"])
         measures.pace(tx)
+        measures.memory(tx)
+        measures.gpus(tx)
         measures.untold(tx)
         measures.open_dead_letters(tx)
         assert measures.imbalance(tx) == 0

@@ -89,11 +89,15 @@ def containers(manifest: Manifest) -> Iterator[Manifest]:
 
 
 def environment(container: Manifest) -> dict[str, Any]:
-    """The container's variables: the value, or `secret/key`."""
+    """The container's variables: the value, or `secret/key`, or the field of the pod."""
 
     def said(one: Manifest) -> Any:
-        ref = one.get("valueFrom", {}).get("secretKeyRef")
-        return f"{ref['name']}/{ref['key']}" if ref else one["value"]
+        match one.get("valueFrom"):
+            case {"secretKeyRef": ref}:
+                return f"{ref['name']}/{ref['key']}"
+            case {"fieldRef": ref}:
+                return ref["fieldPath"]
+        return one["value"]
 
     return {one["name"]: said(one) for one in container.get("env", ())}
 

@@ -65,6 +65,11 @@ def test_keda_counts_the_queue_that_the_code_fills_and_nothing_else() -> None:
     assert trigger["metadata"]["listLength"] == "1"
 
 
+def test_a_runner_learns_its_node_from_its_pod() -> None:
+    [pool] = of_kind(external(), "ScaledJob").values()
+    assert environment((pod(pool) or {})["containers"][0])["NODE_NAME"] == "spec.nodeName"
+
+
 def test_the_functions_know_the_pools_in_their_order_and_a_runner_its_own() -> None:
     found = external(CHART / "ci" / "production-kafka-external-values.yaml")
     everyone = [c for one in found if one["apiVersion"].startswith(("serving", "keda")) for c in containers(one)]
