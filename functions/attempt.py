@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from math import ceil
 from typing import Any, Self
 
@@ -18,7 +19,8 @@ from sqlalchemy import Connection
 from functions.adapters import cache, jobs, models, outbox, postgres, queue, results, storage
 from functions.adapters.comfyui import ComfyUI, Progress
 from functions.adapters.comfyui_gpu import GpuWatch
-from functions.adapters.lease import Lease
+from functions.adapters.lease import TAKEN_BACK_S, Lease
+from functions.adapters.queue import Ticket
 from functions.config import config
 from functions.domain import event
 from functions.domain.errors import Failure, GivenBack, Rejected, RenderFailed, Unavailable
@@ -43,23 +45,39 @@ class Attempt:
     def begin(cls, lease: Lease) -> Self | None:
         """Take the claimed job on in Postgres, which decides whose it is; None when there is nothing to render.
 
-        A job found running was held by a runner whose lease ran out: that attempt is over, and this is the next one
-        while any are left.
+        A job found running was held by a runner whose lease ran out, or was forgotten when Redis was set back. A runner
+        that lives takes its lease back at once; if none does, that attempt is over, and this is the next one while any
+        are left.
         """
-        with postgres.transaction() as tx:
-            job = jobs.locked(tx, lease.job_id)
-            if job is None or job.state not in LIVE:
-                log.info("job %s needs no render", lease.job_id)
-                return None
-            if job.held_by(lease.worker, job.attempt):
-                lease.attempt = job.attempt  # a first try at this was kept, though its answer was lost
-                return cls(lease=lease, job=job)
-            if job.state in RUNNING:
-                if not config().retry_policy.allows(Failure.WORKER_LOST, attempt=job.attempt):
-                    outbox.put(tx, SOURCE, [_lost(job)])
+        waited = False
+        while True:
+            with postgres.transaction() as tx:
+                job = jobs.locked(tx, lease.job_id)
+                if job is None or job.state not in LIVE:
+                    log.info("job %s needs no render", lease.job_id)
                     return None
-                job = _move(tx, job, State.QUEUED, cause="worker_lost", attempt=job.attempt + 1, worker=None)
-            job = _move(tx, job, State.DISPATCHING, worker=lease.worker)
+                if job.held_by(lease.worker, job.attempt):
+                    lease.attempt = job.attempt  # a first try at this was kept, though its answer was lost
+                    return cls(lease=lease, job=job)
+                if job.pool != lease.pool:
+                    log.info("job %s has gone to pool %s", job.id, job.pool)
+                    postgres.after_commit(tx, partial(queue.put, job.pool, Ticket.of(job)))
+                    return None
+                if job.state is State.QUEUED or waited:
+                    return cls._taken(tx, lease, job)
+            if lease.lost_within(TAKEN_BACK_S):
+                log.info("job %s is in the hands of %s", job.id, job.worker)
+                return None
+            waited = True
+
+    @classmethod
+    def _taken(cls, tx: Connection, lease: Lease, job: Job) -> Self | None:
+        if job.state in RUNNING:
+            if not config().retry_policy.allows(Failure.WORKER_LOST, attempt=job.attempt):
+                outbox.put(tx, SOURCE, [_lost(job)])
+                return None
+            job = _move(tx, job, State.QUEUED, cause="worker_lost", attempt=job.attempt + 1, worker=None)
+        job = _move(tx, job, State.DISPATCHING, worker=lease.worker)
         lease.attempt = job.attempt
         return cls(lease=lease, job=job)
 

@@ -4,7 +4,7 @@ hears   render.succeeded
         render.failed
 says    job.awaiting_review   the pictures are kept; a curator decides
         job.completed         right after it, where no curator is asked
-        job.queued            another try, after a backoff
+        job.queued            another try, after a backoff; where memory ran out, in the next bigger pool there is
         job.failed            no try is left, or none can help
         credits.transferred   the refund: of all, or of the pictures that a batch did not produce
 """
@@ -16,9 +16,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from functions.adapters import artifacts, jobs, ledger, postgres, queue
+from functions.adapters import artifacts, jobs, ledger, postgres, queue, spill
+from functions.adapters.queue import Ticket
 from functions.config import config
 from functions.domain import transfer
+from functions.domain.errors import Failure
 from functions.domain.event import (
     Event,
     JobAwaitingReview,
@@ -80,9 +82,13 @@ def _retry(tx: Connection, job: Job, event: RenderFailed) -> Sequence[Event]:
         worker=None,
         run_at=run_at,
         changed_at=now,
+        pool=(spill.bigger(tx, job) if event.kind is Failure.OUT_OF_MEMORY else None) or job.pool,
     )
     jobs.save(tx, again)
-    postgres.after_commit(tx, lambda: queue.retry(job.pool, job.id, due_ms=job.due_ms, run_at=run_at))
+    if again.pool != job.pool:
+        spill.rehome(tx, job, again.pool)
+        postgres.after_commit(tx, lambda: queue.remove(job.pool, job.id))
+    postgres.after_commit(tx, lambda: queue.retry(again.pool, Ticket.of(again)))
     return [JobQueued(**again.told(was=job.state))]
 
 

@@ -6,15 +6,18 @@ right. The README's configuration table is made from `SETTINGS` (`vsgen config`)
 
 import math
 import os
+import pwd
 import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, get_args
 
-from functions.domain import spending
+from functions.domain import pool, spending
+from functions.domain.place import LANE_MS
+from functions.domain.pool import PoolSpec
 from functions.domain.price import Prices
 from functions.domain.refresh import Period, Refresh
 from functions.domain.retention import Periods
@@ -109,8 +112,9 @@ class Config:
         "user:ROLE that a request without a token counts as; for one's own machine only"
     )
     pools: str = _setting(
-        "GPU pools, comma-separated, each with the tags it offers beside its name: default,v24=high-vram+sdxl; "
-        "a job goes to the first that offers all its tags",
+        "GPU pools, comma-separated: name[:VRAM in GiB][*most workers][=tags], as in v12:12*4,v24:24*8=high-vram+sdxl; "
+        "a job goes to the smallest with its tags and the VRAM its workflow needs; no VRAM given: enough for all; "
+        "no most: 8",
         "default",
     )
     pool: str | None = _setting("the pool a runner claims from; default: the first of POOLS")
@@ -142,24 +146,127 @@ class Config:
     retry_base_s: float = _setting("the first backoff's bound; it doubles with each try, with full jitter", 10.0)
     retry_cap_s: float = _setting("the longest backoff's bound", 300.0)
     retell_s: float = _setting("sweep tells an event again that its function has not heard for this long", 20.0)
+    assumed_ms_per_megapixel_step: float = _setting(
+        "what a pool's renders are taken to need until it has shown its own pace", 500.0
+    )
+    assumed_start_s: float = _setting("how long a GPU is taken to need to start until a pool has shown it", 60.0)
+    stalled_s: float = _setting(
+        "jobs that wait this long in a pool where nothing runs get no estimate: nobody knows when a GPU will come",
+        900.0,
+    )
+    head_starts: str = _setting(
+        "what each role's jobs, and BOOSTed ones, are ahead of their time in the queue, in minutes; `lane`: ahead of "
+        "everybody; a role not named: 0",
+        "ADMIN=lane,CURATOR=30,USER=0,LOW=-30,BOOST=60",
+    )
+    max_in_flight_per_user: int = _setting(
+        "jobs of one user that a pool runs while others wait; more only on GPUs that would idle; 0: any number", 2
+    )
+    max_in_flight_per_role: str = _setting(
+        "jobs of a role that each pool runs at once: LOW=2,USER=10; a role not named: any number", ""
+    )
+    max_in_flight_per_pool: str = _setting(
+        "jobs that a pool runs at once: v24=4,v80=1; a pool not named: as many as it has workers", ""
+    )
+    max_in_flight: int = _setting("jobs that all pools together run at once; 0: any number", 0)
+    affinity_bound_s: float = _setting(
+        "a warm runner may take a job of its model before others, unless one of them has waited this long", 60.0
+    )
+    spill_after_s: float = _setting(
+        "a job that has waited this long goes to a bigger pool that can run it and has idle GPUs; 0: never", 300.0
+    )
+    saturated_wait_s: float = _setting(
+        "a pool with more seconds of work waiting than this is saturated, and refuses SATURATED_ROLES; 0: no such mark",
+        3600.0,
+    )
+    saturated_depth: int = _setting("as SATURATED_WAIT_S, in waiting jobs; 0: no such mark", 0)
+    recovered_share: float = _setting("a saturated pool has recovered below this share of its marks", 0.5)
+    saturated_roles: str = _setting(
+        "roles that a saturated pool refuses; a request that may be degraded gets less for less, up to twice the mark",
+        "USER,LOW",
+    )
+    max_waiting_per_user: int = _setting("jobs of one user that may wait, in all pools; 0: any number", 1000)
+    max_waiting_per_role: str = _setting(
+        "jobs of a role that may wait, in all pools: USER=500,LOW=100; a role not named: any number", ""
+    )
+    max_waiting_per_pool: int = _setting("jobs that may wait in one pool; 0: any number", 0)
+    max_waiting: int = _setting("jobs that may wait in all pools together; 0: any number", 0)
     metrics_fresh_s: float = _setting("how long the metrics function keeps what it read before it looks again", 5.0)
     kubeconfig: str | None = _setting(
         "cluster that `vsgen gpu` speaks to; absent: ~/.kube/config, or in a pod its own service account"
     )
+    operator: str | None = _setting("who `vsgen` writes down as having acted; absent: the login of whoever runs it")
+    sla_targets: str = _setting(
+        "tier=seconds, comma-separated: within how long 95 of 100 jobs of the tier get from the asking to the pictures",
+        "ADMIN=300,CURATOR=300,USER=300,LOW=1800",
+    )
     log_level: str = _setting("DEBUG, INFO, WARNING or ERROR", "INFO")
+
+    @cached_property
+    def pool_specs(self) -> dict[str, PoolSpec]:
+        """Each pool by its name, in the order they are given."""
+        return pool.parse(self.pools)
 
     @property
     def pool_tags(self) -> dict[str, frozenset[str]]:
-        """Each pool with the tags it offers, its name among them, in the order they are given."""
-        offers = (pool.partition("=") for pool in self.pools.split(",") if pool.strip())
-        return {
-            name.strip(): frozenset(tag.strip() for tag in (name, *tags.split("+")) if tag.strip())
-            for name, _, tags in offers
-        }
+        """Each pool with the tags it offers, its name among them."""
+        return {spec.name: spec.tags for spec in self.pool_specs.values()}
 
     @property
     def pool_names(self) -> tuple[str, ...]:
-        return tuple(self.pool_tags)
+        return tuple(self.pool_specs)
+
+    @property
+    def pressed_roles(self) -> frozenset[str]:
+        """The roles that a saturated pool refuses, in capitals."""
+        return frozenset(role.strip() for role in self.saturated_roles.upper().split(",") if role.strip())
+
+    @cached_property
+    def head_starts_ms(self) -> dict[str, int]:
+        """Head starts by role in capitals, BOOST among them."""
+        pairs = (pair.partition("=") for pair in self.head_starts.upper().split(",") if pair.strip())
+        return {
+            role.strip(): LANE_MS if minutes.strip() == "LANE" else round(float(minutes) * 60_000)
+            for role, _, minutes in pairs
+        }
+
+    @cached_property
+    def in_flight_of_roles(self) -> dict[str, int]:
+        """Jobs that each pool may run at once, by role in capitals."""
+        pairs = (pair.partition("=") for pair in self.max_in_flight_per_role.split(",") if pair.strip())
+        return {role.strip().upper(): int(limit) for role, _, limit in pairs}
+
+    @cached_property
+    def in_flight_of_pools(self) -> dict[str, int]:
+        """Jobs that a pool may run at once, by its name."""
+        pairs = (pair.partition("=") for pair in self.max_in_flight_per_pool.split(",") if pair.strip())
+        return {pool.strip(): int(limit) for pool, _, limit in pairs}
+
+    def limits(self, name: str) -> str:
+        """What the queue's scripts are told of a pool, one that is in no list too (`adapters/lua/pool.lua`)."""
+        if name not in self._limits:
+            spec = self.pool_specs.get(name)
+            roles = ",".join(f"{role}={most}" for role, most in self.in_flight_of_roles.items())
+            terms = (
+                self.max_in_flight_per_user or NO_CAP,
+                round(self.lease_s * 1000),
+                self.in_flight_of_pools.get(name, 0),
+                spec.max_workers if spec else pool.MAX_WORKERS,
+                round(self.affinity_bound_s * 1000),
+                roles,
+            )
+            self._limits[name] = " ".join(map(str, terms))
+        return self._limits[name]
+
+    @cached_property
+    def _limits(self) -> dict[str, str]:
+        return {}
+
+    @property
+    def waiting_limits_of_roles(self) -> dict[str, int]:
+        """Jobs that may wait, by role in capitals."""
+        pairs = (pair.partition("=") for pair in self.max_waiting_per_role.split(",") if pair.strip())
+        return {role.strip().upper(): int(limit) for role, _, limit in pairs}
 
     @property
     def roles(self) -> frozenset[str]:
@@ -205,6 +312,22 @@ class Config:
     def retry_policy(self) -> Policy:
         return Policy(retries=self.retries, base_s=self.retry_base_s, cap_s=self.retry_cap_s)
 
+    def workers(self, pool: str) -> int:
+        """GPUs of the pool that may be at work at once; none of one that is not configured any more."""
+        spec = self.pool_specs.get(pool)
+        most = spec.max_workers if spec else 0
+        return min(most, self.in_flight_of_pools.get(pool) or most)
+
+    @property
+    def operator_name(self) -> str:
+        return f"vsgen:{self.operator or _login()}"
+
+    @property
+    def sla_targets_s(self) -> dict[str, float]:
+        """Seconds by tier, in capitals."""
+        pairs = (pair.partition("=") for pair in self.sla_targets.split(",") if pair.strip())
+        return {tier.strip().upper(): float(seconds) for tier, _, seconds in pairs}
+
     @property
     def periods(self) -> Periods:
         """How long retention keeps what."""
@@ -231,6 +354,15 @@ class Config:
         return str(value)
 
 
+def _login() -> str:
+    """The name of this process's user; in a pod it may have none but its number."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+NO_CAP = 2**31
 UNITS: dict[str, int] = {"": 1} | {f"{unit}i": 1024**power for power, unit in enumerate("KMGT", 1)}
 UNITS |= {unit: 1000**power for power, unit in enumerate("kMGT", 1)}
 
@@ -253,6 +385,8 @@ MAY_BE_ZERO = {
     *("retries", "retry_base_s", "retry_cap_s", "wait_s", "idle_s", "link_s"),
     *("refresh_credits", "achievement_credits", "grant_limit_credits", "price_lora", "discard_refund_percent"),
     *("keep_discarded_days", "keep_unreviewed_days", "keep_failed_days", "keep_curated_days", "keep_delivered_days"),
+    *("spill_after_s", "saturated_wait_s", "saturated_depth", "affinity_bound_s"),
+    *("max_waiting_per_user", "max_waiting_per_pool", "max_waiting", "max_in_flight_per_user", "max_in_flight"),
 }
 CHOICES = {
     "refresh_period": tuple(Period),
@@ -262,6 +396,15 @@ CHOICES = {
     "collect_by": ("copy", "move"),
     "collections_claim": ("optional", "required"),
     "review": ("always", "optional", "never"),
+}
+#: Settings that are lists of a kind of their own, by the property that reads them, and what would be right.
+GRAMMARS = {
+    "pool_specs": "POOLS must name at least one pool, each once, as name[:VRAM][*most workers][=tag+tag], names in "
+    "letters, digits, - _ and .: a name is part of a key",
+    "head_starts_ms": "HEAD_STARTS must be ROLE=minutes, or ROLE=lane, comma-separated",
+    "in_flight_of_roles": "MAX_IN_FLIGHT_PER_ROLE must be ROLE=number, comma-separated",
+    "in_flight_of_pools": "MAX_IN_FLIGHT_PER_POOL must be pool=number, comma-separated",
+    "waiting_limits_of_roles": "MAX_WAITING_PER_ROLE must be ROLE=number, comma-separated",
 }
 #: A period in days is a moment in the past when it is used, and the calendar ends.
 MOST_DAYS = 36_500
@@ -286,9 +429,13 @@ def read(environ: Mapping[str, str]) -> Config:
         if kind is not str and not least <= values[name] < math.inf:
             raise Misconfigured(f"{name.upper()}={text} is too small or too large: {setting.metadata['about']}")
     found = Config(**values)
-    offered = [tag for tags in found.pool_tags.values() for tag in tags]
-    if not offered or not all(re.fullmatch(r"[A-Za-z0-9_.-]+", tag) for tag in (*found.pool_names, *offered)):
-        raise Misconfigured("POOLS must name at least one pool, in letters, digits, - _ and .: a name is part of a key")
+    for name, right in GRAMMARS.items():
+        try:
+            getattr(found, name)
+        except ValueError as wrong:
+            raise Misconfigured(f"{right}; {wrong}") from None
+    if found.recovered_share > 1:
+        raise Misconfigured("RECOVERED_SHARE must be at most 1: a pool recovers below its marks")
     for name, schemes in SCHEMES.items():
         url = getattr(found, name)
         if url and not url.startswith(schemes):

@@ -51,12 +51,12 @@ def hear(function: str, heard: Heard) -> Sequence[Event]:
                 log.info("%s heard %s again: nothing to do", function, heard.id)
                 return ()
             _use(tx, heard)
-            said = _listed(verb(function)(tx, heard.event))
+            said = listed(verb(function)(tx, heard.event))
             outbox.put(tx, f"/functions/{function}", said)
     except Rejected as no:
         if isinstance(heard.event, JobRequested):
-            vouched = no.code != REPLAYED
-            refuse(function, job_id=heard.event.job_id, no=no, heard=(heard.source, heard.id) if vouched else None)
+            lasting = no.code != REPLAYED and no.retry_after_s is None
+            refuse(function, job_id=heard.event.job_id, no=no, heard=(heard.source, heard.id) if lasting else None)
         raise
     log.info("%s heard %s, said %s", function, heard.id, [event.name for event in said])
     return said
@@ -66,17 +66,20 @@ def refuse(function: str, *, job_id: str, no: Rejected, heard: tuple[str, str] |
     """Tell that a request never became a job. The refusal is the effect: it is remembered and told once, however often
     the request comes; where a job of this id lives, nobody is told that it does not.
 
-    heard: the event's source and id. None for an event that nobody vouches for: it must not use up the id of one that
-    somebody will.
+    heard: the event's source and id. None for an event that nobody vouches for, which must not use up the id of one
+    that somebody will, and for one that may be let in when it comes again.
     """
     with postgres.transaction() as tx:
         new = heard is None or inbox.first(tx, function=function, source=heard[0], id=heard[1])
         if new and jobs.get(tx, job_id) is None:
-            told = JobRejected(job_id=job_id, code=no.code, detail=no.detail, field=no.field)
+            told = JobRejected(
+                job_id=job_id, code=no.code, detail=no.detail, field=no.field, retry_after_s=no.retry_after_s
+            )
             outbox.put(tx, f"/functions/{function}", [told])
 
 
-def _listed(said: Said) -> Sequence[Event]:
+def listed(said: Said) -> Sequence[Event]:
+    """What a verb said, as a sequence: one event, several, or none."""
     if said is None:
         return ()
     return (said,) if isinstance(said, Event) else said

@@ -27,7 +27,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from functions.adapters import measures, postgres, queue
+from functions.adapters import estimates, measures, postgres, queue
 from functions.adapters.reconciliation import MEANING
 from functions.config import config
 from functions.domain.errors import Unavailable
@@ -154,12 +154,14 @@ def _of_postgres() -> list[Metric]:
         gpus = measures.gpus(tx)
         untold, oldest_untold_at = measures.untold(tx)
         dead = measures.open_dead_letters(tx)
+        covered, error_s = estimates.accuracy(tx, pools)
     states = _states(totals, pools)
     return [
         *_counters(totals),
         _gauge("jobs", "jobs that stand in this state", ["pool", "state"], states),
         _phases(totals),
         *_queue(waiting, pace, states, pools),
+        *_estimates(totals, covered, error_s),
         _gauge(
             "gpu_memory_bytes",
             "GPU memory as ComfyUI told it after the pool's last render",
@@ -269,6 +271,30 @@ def _gpus(gpus: list[measures.Gpu]) -> list[Metric]:
         gauge("gpu_utilisation_ratio", "how busy the GPU was during its last render, on average", ratio),
         gauge("gpu_temperature_celsius", "the GPU's highest temperature during its last render", degrees),
         gauge("gpu_errors", "critical events and uncorrectable memory errors that the GPU's driver knows of", errors),
+    ]
+
+
+def _estimates(totals: measures.Totals, covered: dict[str, float], error_s: dict[str, float]) -> list[Metric]:
+    """The waits that were told at submission, against those that came."""
+    return [
+        _counter(
+            "wait_estimates",
+            "estimates given at submission, by the wait that came: sooner than the middle, within the range, or later",
+            ["pool", "outcome"],
+            totals.get("wait_estimates"),
+        ),
+        _gauge(
+            "wait_estimate_coverage",
+            "share of the latest waits that ended within their estimate; nine in ten were promised",
+            ["pool"],
+            {(pool,): share for pool, share in covered.items()},
+        ),
+        _gauge(
+            "wait_estimate_error_seconds",
+            "median of how far the latest waits were from the middle of their estimate",
+            ["pool"],
+            {(pool,): seconds for pool, seconds in error_s.items()},
+        ),
     ]
 
 

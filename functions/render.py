@@ -44,42 +44,46 @@ def main() -> int:
     configure("render")
     told_to_stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told_to_stop.append(number))
-    code = DONE
+    code: int = DONE
+    warm: str | None = None
     for done in range(config().max_jobs):
-        job_id = _claim(wait_s=config().idle_s if done else config().wait_s, stop=lambda: bool(told_to_stop))
+        wait_s = config().idle_s if done else config().wait_s
+        job_id = _claim(wait_s=wait_s, stop=lambda: bool(told_to_stop), model=warm)
         if job_id is None:
             log.info("nothing waits in %s", config().claiming_pool)
             break
         # Touched once: it stays while the runner does, because KEDA takes one that is not ready for one yet to claim.
         if config().ready_file:
             Path(str(config().ready_file)).touch()
-        code = _one(job_id, stop=lambda: bool(told_to_stop))
+        code, painted = _one(job_id, stop=lambda: bool(told_to_stop))
+        warm = painted or warm
         if told_to_stop or code == GAVE_BACK:
             break
     return code
 
 
-def _claim(*, wait_s: float, stop: Callable[[], bool]) -> str | None:
-    """A job, leased to this runner; None when none has come within wait_s, or it was told to stop."""
+def _claim(*, wait_s: float, stop: Callable[[], bool], model: str | None) -> str | None:
+    """A job, leased to this runner, rather one of the model it has warm; None when none has come within wait_s, or it
+    was told to stop."""
     until = time.monotonic() + wait_s
-    while (job_id := queue.claim(config().claiming_pool, config().worker)) is None:
+    while (job_id := queue.claim(config().claiming_pool, config().worker, model=model)) is None:
         if stop() or time.monotonic() >= until:
             return None
         time.sleep(LOOK_S)
     return job_id
 
 
-def _one(job_id: str, *, stop: Callable[[], bool]) -> int:
-    """One claimed job to its end; gives its exit code."""
+def _one(job_id: str, *, stop: Callable[[], bool]) -> tuple[int, str | None]:
+    """One claimed job to its end; gives its exit code, and the model that is warm now."""
     log.info("claimed %s", job_id)
     # What follows takes a while to load; none of it may delay the claim.
     from functions.adapters.lease import Lease
 
     with Lease(pool=config().claiming_pool, job_id=job_id, worker=config().worker) as lease:
-        code = _work(lease, stop=lambda: stop() or lease.lost)
+        code, model = _work(lease, stop=lambda: stop() or lease.lost)
     if not lease.lost:
         _let_go(lease, give_back=code == GAVE_BACK)
-    return code
+    return code, model
 
 
 def _let_go(lease: "Lease", *, give_back: bool) -> None:
@@ -90,7 +94,7 @@ def _let_go(lease: "Lease", *, give_back: bool) -> None:
         log.warning("the lease of %s is left to lapse: %s", lease.job_id, error)
 
 
-def _work(lease: "Lease", *, stop: Callable[[], bool]) -> int:
+def _work(lease: "Lease", *, stop: Callable[[], bool]) -> tuple[int, str | None]:
     """The attempt, told whichever way it ends. A crash here tells nothing: the lease lapses, and the next runner
     finds the job in dead hands."""
     from functions.adapters import outbox
@@ -99,22 +103,22 @@ def _work(lease: "Lease", *, stop: Callable[[], bool]) -> int:
     try:
         attempt = _insist(lambda: Attempt.begin(lease), stop=stop)
         if attempt is None:
-            return DONE
+            return DONE, None
         try:
             succeeded = _rendered(attempt, stop)
             _insist(lambda: attempt.tell(succeeded), stop=lambda: lease.lost)
-            return DONE
+            return DONE, attempt.job.model
         except RenderFailed as failed:
             log.warning("job %s attempt %d: %s", lease.job_id, attempt.job.attempt, failed)
             reason = failed
             _insist(lambda: attempt.tell_failed(reason), stop=lambda: lease.lost)
-            return FAILED if failed.kind is Failure.PERMANENT else FAILED_FOR_NOW
+            return FAILED if failed.kind is Failure.PERMANENT else FAILED_FOR_NOW, None
         except GivenBack:
             log.info("job %s is given back", lease.job_id)
             _insist(attempt.give_back, stop=lambda: lease.lost, patience_s=GRACE_S)
             raise
     except GivenBack:
-        return GAVE_BACK
+        return GAVE_BACK, None
     finally:
         outbox.MARKS.flush()
 

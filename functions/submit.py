@@ -10,25 +10,29 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from functions.adapters import admission, earnings, jobs, ledger, quotes, team_pools
+from functions.adapters import admission, controls, earnings, gate, jobs, ledger, quotes, team_pools
 from functions.config import config
 from functions.domain.errors import Rejected
 from functions.domain.event import JobRequested, JobSubmitted
 from functions.domain.job import Job, State
-from functions.domain.place import due_ms
+from functions.domain.place import due_ms, head_start_ms
 from functions.domain.request import SEED_LIMIT, JobRequest, exact_seed
 from functions.domain.transfer import account, spenders
 
 
 def submit(tx: Connection, event: JobRequested) -> JobSubmitted | None:
-    """Role, parameters, balance, caps, then the job, in this order; Rejected names the first that fails."""
+    """Role, parameters, limits, balance, caps, then the job, in this order; Rejected names the first that fails."""
     actor, asked = event.actor, event.asked
     if actor.role not in config().roles:
         raise Rejected("role_not_allowed", f"{actor.role} may not ask for pictures here: {config().submit_roles} may")
+    controls.check_user(tx, actor.user_id)
     seed = secrets.randbelow(SEED_LIMIT) if asked.seed is None else exact_seed(asked.seed)
-    admitted = admission.admit(tx, asked, seed=seed, user_id=actor.user_id)
+    admitted = gate.passed(tx, admission.admit(tx, asked, actor=actor, seed=seed), actor)
+    wait = admitted.outlook.wait
     now = datetime.now(UTC)
-    price = quotes.find(tx, asked, user_id=actor.user_id, now=now) if asked.quote_id else admitted.quote
+    price = admitted.quote
+    if asked.quote_id and not admitted.degraded:  # less than was asked for costs less than was quoted
+        price = quotes.find(tx, asked, user_id=actor.user_id, now=now)
     payer = team_pools.payer(tx, actor.user_id, asked.pay_from)
     if payer is None:
         earnings.touch(tx, actor.user_id)
@@ -63,9 +67,16 @@ def submit(tx: Connection, event: JobRequested) -> JobSubmitted | None:
         tags=asked.tags,
         collection_id=asked.collection_id,
         review_required=_review_required(asked),
-        due_ms=due_ms(submitted_ms=round(now.timestamp() * 1000), role=actor.role, boost=asked.boost),
+        due_ms=due_ms(
+            start_ms=round(now.timestamp() * 1000),
+            head_start_ms=head_start_ms(actor.role, asked.boost, worth_ms=config().head_starts_ms),
+        ),
         submitted_at=now,
         changed_at=now,
+        wait_p50_ms=wait.p50_ms if wait else None,
+        wait_p90_ms=wait.p90_ms if wait else None,
+        wait_raw_ms=wait.raw_ms if wait else None,
+        degraded=admitted.degraded,
     )
     if not jobs.add(tx, job):
         kept = jobs.get(tx, job.id)

@@ -4,6 +4,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+from functions.domain.event import Artifact, RenderSucceeded
 from functions.domain.job import Job, State
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -32,3 +33,28 @@ def a_job(**fields: Any) -> Job:
         "changed_at": NOW,
     }
     return Job(**plain | fields)
+
+
+def a_report(job_id: str, *, attempt: int = 1, worker: str = "w-1", **fields: Any) -> RenderSucceeded:
+    """What a runner reports of a render that left one picture, which nobody has stored."""
+    picture = Artifact(
+        index=0,
+        key=f"generated/{job_id}/{attempt}/{worker}",
+        sha256="a" * 64,
+        size_bytes=1,
+        content_type="image/png",
+        width_px=64,
+        height_px=64,
+        thumbnail_key="t",
+        thumbnail_sha256="a" * 64,
+    )
+    plain: dict[str, Any] = {
+        "artifacts": (picture,),
+        "manifest_key": "m",
+        "prompt_id": "p",
+        "comfyui_version": "1",
+        "prepare_ms": 1,
+        "render_ms": 2,
+        "upload_ms": 3,
+    }
+    return RenderSucceeded(job_id=job_id, attempt=attempt, worker=worker, **plain | fields)

@@ -60,7 +60,7 @@ def test_a_heartbeat_must_fit_twice_into_a_lease() -> None:
     assert read({"LEASE_S": "10", "HEARTBEAT_S": "5"}).heartbeat_s == 5
 
 
-@pytest.mark.parametrize("pools", [",", " ", "a b", "a,{b}", "a/b"])
+@pytest.mark.parametrize("pools", [",", " ", "a b", "a,{b}", "a/b", "a,a", "a:x", "a*-1", "a:24*4*4"])
 def test_pools_must_have_names_that_can_be_parts_of_keys(pools: str) -> None:
     assert wrong(POOLS=pools).startswith("POOLS must name at least one pool")
 

@@ -10,6 +10,7 @@ from live import Stack
 from making import a_job
 
 from functions.adapters import jobs, postgres, queue, workflows
+from functions.adapters.queue import Ticket
 from functions.domain.job import Job, State
 
 
@@ -22,7 +23,7 @@ def waiting(user: str, *, pool: str) -> Job:
         for state in (State.DEBITED, State.QUEUED):
             job = job.to(state)
             jobs.save(tx, job)
-    queue.put(pool, job.id, due_ms=job.due_ms)
+    queue.put(pool, Ticket.of(job))
     return job
 
 
@@ -66,7 +67,7 @@ def test_a_job_that_another_runner_finished_meanwhile_is_let_be(stack: Stack, us
         jobs.save(tx, replace(job, state=State.CANCELLED))
     assert run(stack, tmp_path, POOL="stale") == 0
     assert stack.moves(job.id)[-1] == (State.CANCELLED, 1)
-    assert queue.depth("stale") == {"waiting": 0, "leased": 0, "delayed": 0}
+    assert not any(queue.depth("stale").values())
 
 
 def test_a_runner_that_nobody_starts_for_a_job_waits_for_its_first(stack: Stack, user: str, tmp_path: Path) -> None:

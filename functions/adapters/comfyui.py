@@ -151,7 +151,7 @@ class ComfyUI:
         prompt_id: never used before. deadline_s: seconds from now. Raises GivenBack when `stop` turned true,
         else RenderFailed: `graph_refused`, `out_of_memory`, `node_error`, `interrupted`, `no_output`,
         `timeout`, `prompt_lost`, `comfyui_gone`, `comfyui_stuck`, `comfyui_error`. However this ends, ComfyUI
-        is told to stop working on it.
+        is told to stop working on it, and what it holds of a picture nobody waits for is freed.
         """
         posted_at, posted = datetime.now(UTC), time.monotonic()
         tracker = Tracker(graph, on_progress)
@@ -163,6 +163,8 @@ class ComfyUI:
                 entry = prompt.follow(frames, tracker, until=posted + deadline_s)
             except BaseException as left:  # KeyboardInterrupt as well: nobody would wait for the pictures
                 prompt.withdraw(wait=isinstance(left, GivenBack))
+                if isinstance(left, GivenBack) or (isinstance(left, RenderFailed) and left.code == "timeout"):
+                    self._free_for_the_next()
                 raise
         try:
             images = pictures(entry, graph)
@@ -206,7 +208,7 @@ class ComfyUI:
 
     def free(self) -> None:
         """Give back the memory of models and cached results, as soon as nothing runs."""
-        self._http.send("/free", {"unload_models": True, "free_memory": True})
+        self._http.send("/free", {"unload_models": True, "free_memory": True}, timeout_s=LOOK_TIMEOUT_S)
 
     def _prompt(self, prompt_id: str) -> Prompt:
         return Prompt(self._http, prompt_id, patience_s=self._patience_s, stop=lambda: False)

@@ -12,16 +12,19 @@ from functions.domain.job import Job, State
 
 COLUMNS = """id, user_id, role, pool, state, attempt, worker, cause, detail, prompt, negative_prompt, workflow_id,
     workflow_version, workflow_sha256, model, loras, seed, parameters, images, credits, boost, price_version,
-    quote_id, payer, token_id, tags, collection_id, review_required, due_ms, run_at, submitted_at, changed_at, made"""
+    quote_id, payer, token_id, tags, collection_id, review_required, due_ms, start_ms, finish_ms, cost_ms, run_at,
+    wait_p50_ms, wait_p90_ms, wait_raw_ms, degraded, submitted_at, changed_at, made"""
 
 ADD = text("""
 INSERT INTO generator_job (id, user_id, role, pool, state, attempt, prompt, negative_prompt, workflow_id,
     workflow_version, workflow_sha256, model, loras, seed, parameters, images, credits, boost, price_version,
-    quote_id, payer, token_id, tags, collection_id, review_required, due_ms, submitted_at, changed_at)
+    quote_id, payer, token_id, tags, collection_id, review_required, due_ms, wait_p50_ms, wait_p90_ms, wait_raw_ms,
+    degraded, submitted_at, changed_at)
 VALUES (:id, :user_id, :role, :pool, :state, :attempt, :prompt, :negative_prompt, :workflow_id,
     :workflow_version, :workflow_sha256, :model, CAST(:loras AS jsonb), :seed, CAST(:parameters AS jsonb), :images,
     :credits, :boost, :price_version, :quote_id, :payer, :token_id, CAST(:tags AS jsonb), :collection_id,
-    :review_required, :due_ms, :submitted_at, :changed_at)
+    :review_required, :due_ms, :wait_p50_ms, :wait_p90_ms, :wait_raw_ms, CAST(:degraded AS jsonb), :submitted_at,
+    :changed_at)
 ON CONFLICT (id) DO NOTHING
 """)
 
@@ -32,6 +35,7 @@ def add(tx: Connection, job: Job) -> bool:
         "loras": json.dumps([dict(lora) for lora in job.loras]),
         "parameters": json.dumps(dict(job.parameters)),
         "tags": json.dumps(job.tags),
+        "degraded": json.dumps({name: dict(less) for name, less in job.degraded.items()}),
     }
     return tx.execute(ADD, row).rowcount == 1
 
@@ -88,16 +92,96 @@ def of_user(
     return [_job(row) for row in rows]
 
 
+IN_LINE = text("SELECT pg_advisory_xact_lock(hashtextextended(:user_id || chr(10) || :pool, 0))")
+BEHIND = text("""
+SELECT max(finish_ms) FROM generator_job
+WHERE pool = :pool AND user_id = :user_id AND state IN ('queued', 'dispatching', 'in_progress')
+""")
+
+
+def behind_ms(tx: Connection, pool: str, user_id: str) -> int | None:
+    """Where this user's next job of the pool starts, unix ms: the last finish of its live ones; None when it has none.
+    Until this transaction ends, whoever else asks for this user and pool waits."""
+    tx.execute(IN_LINE, {"pool": pool, "user_id": user_id})
+    behind: int | None = tx.execute(BEHIND, {"pool": pool, "user_id": user_id}).scalar_one()
+    return behind
+
+
+ENQUEUE = text("""
+UPDATE generator_job
+SET state = :state, start_ms = :start_ms, finish_ms = :finish_ms, cost_ms = :cost_ms, due_ms = :due_ms,
+    changed_at = :changed_at
+WHERE id = :id
+""")
+
+
+def enqueue(tx: Connection, job: Job) -> None:
+    """Keep that the job waits now, and its place. The caller holds it (`locked`)."""
+    tx.execute(ENQUEUE, vars(job))
+
+
 LIVE = text(f"""
 SELECT {COLUMNS} FROM generator_job
-WHERE state IN ('queued', 'dispatching', 'in_progress') AND id > :after
+WHERE pool = :pool AND state IN ('queued', 'dispatching', 'in_progress') AND id > :after
 ORDER BY id LIMIT :limit
 """)  # noqa: S608
 
 
-def live(tx: Connection, *, after: str, limit: int) -> list[Job]:
-    """Jobs that Redis must know of, in id order from just above `after`: one page of the few unfinished ones."""
-    return [_job(row) for row in tx.execute(LIVE, {"after": after, "limit": limit})]
+def live(tx: Connection, pool: str, *, after: str, limit: int) -> list[Job]:
+    """Jobs of the pool that Redis must know of, in id order from just above `after`."""
+    return [_job(row) for row in tx.execute(LIVE, {"pool": pool, "after": after, "limit": limit})]
+
+
+MOVED = text(f"""
+SELECT {COLUMNS} FROM generator_job
+WHERE pool = :pool AND id > :after AND id IN (SELECT job_id FROM generator_job_transition WHERE id > :from_move)
+ORDER BY id LIMIT :limit
+""")  # noqa: S608
+
+
+def moved(tx: Connection, pool: str, from_move: int, *, after: str, limit: int) -> list[Job]:
+    """Jobs of the pool that have moved since this move, in id order from just above `after`."""
+    span = {"pool": pool, "from_move": from_move, "after": after, "limit": limit}
+    return [_job(row) for row in tx.execute(MOVED, span)]
+
+
+LIVE_POOLS = text("""
+WITH RECURSIVE found (pool) AS (
+    SELECT min(pool) FROM generator_job WHERE state IN ('queued', 'dispatching', 'in_progress')
+    UNION ALL
+    SELECT (SELECT min(pool) FROM generator_job
+            WHERE state IN ('queued', 'dispatching', 'in_progress') AND pool > found.pool)
+    FROM found WHERE pool IS NOT NULL
+)
+SELECT pool FROM found WHERE pool IS NOT NULL
+""")
+
+
+def live_pools(tx: Connection) -> list[str]:
+    """The pools that have live jobs, by one look at an index for each."""
+    return list(tx.execute(LIVE_POOLS).scalars())
+
+
+OF_IDS = text(f"SELECT {COLUMNS} FROM generator_job WHERE id = ANY(CAST(:ids AS text[]))")  # noqa: S608
+
+
+def of_ids(tx: Connection, ids: Sequence[str]) -> list[Job]:
+    """These jobs, those of them that there are."""
+    return [_job(row) for row in tx.execute(OF_IDS, {"ids": list(ids)})]
+
+
+WAITING_OF = text("""
+SELECT pool, id FROM generator_job
+WHERE user_id = :user_id AND state = 'queued' AND pool = ANY(CAST(:pools AS text[]))
+""")
+
+
+def waiting_of(tx: Connection, user_id: str, pools: Sequence[str]) -> dict[str, list[str]]:
+    """The ids of this user's waiting jobs, by pool; a pool without one is left out."""
+    found: dict[str, list[str]] = {}
+    for pool, job_id in tx.execute(WAITING_OF, {"user_id": user_id, "pools": list(pools)}):
+        found.setdefault(pool, []).append(job_id)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,14 @@ from types import TracebackType
 from typing import Self
 
 from functions.adapters import jobs, postgres, queue
+from functions.adapters.queue import Ticket
 from functions.config import config
 from functions.domain.errors import Unavailable
 
 log = logging.getLogger(__name__)
 LOOK_S = 1.0  # how soon a runner notices that its job was called off
+#: By when a runner that lives has taken a lease back that Redis forgot, and whoever claimed the job meanwhile knows it.
+TAKEN_BACK_S = 3 * LOOK_S
 
 
 class Lease:
@@ -27,6 +30,10 @@ class Lease:
     @property
     def lost(self) -> bool:
         return self._lost.is_set()
+
+    def lost_within(self, wait_s: float) -> bool:
+        """Whether it is lost now, or before this long has passed."""
+        return self._lost.wait(wait_s)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -55,15 +62,13 @@ class Lease:
                 extend_at = time.monotonic() + config().heartbeat_s
 
     def _extended(self) -> bool:
-        extended = queue.extend(self.pool, self.job_id, self.worker)
-        return self._still_ours() if extended is None else extended
+        return queue.extend(self.pool, self.job_id, self.worker) or self._taken_back()
 
-    def _still_ours(self) -> bool:
-        """Nobody holds the job in Redis: it was called off, or Redis has lost its memory. Postgres knows which."""
+    def _taken_back(self) -> bool:
+        """Redis does not have the job down as ours: it went to another, it was called off, or Redis has lost its memory
+        or was set back. Postgres knows which, and if the job is ours the lease is too."""
         with postgres.transaction() as tx:
             job = jobs.get(tx, self.job_id)
         if job is None or self.attempt is None or not job.held_by(self.worker, self.attempt):
             return False
-        return queue.hold(self.pool, self.job_id, due_ms=job.due_ms, worker=self.worker) or bool(
-            queue.extend(self.pool, self.job_id, self.worker)
-        )
+        return queue.hold(self.pool, Ticket.of(job), self.worker, force=True)

@@ -10,6 +10,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from functions.adapters import estimates
+
 #: Upper bounds of the phases' histogram, ms. The same stand in `metric_bucket`.
 BOUNDS_MS = (1000, 2500, 5000, 10000, 20000, 30000, 60000, 120000, 300000, 600000, 1800000, 3600000)
 #: Rows looked at where there is no end to them; a gauge of more than this says all it has to say.
@@ -52,7 +54,8 @@ WHERE origin = :origin
 
 
 def fold(tx: Connection) -> int:
-    """Add settled rows to the totals, and mark what may be added next time; gives how many numbers that was.
+    """Add settled rows to the totals, learn from them what estimates need, and mark what may be added next time; gives
+    how many numbers that was.
 
     The latest numbers are read before this transaction has an id of its own: whoever drew a lower one is older than it.
     A ceiling marked by a later transaction than ours was marked in another cluster, and is marked anew.
@@ -66,6 +69,8 @@ def fold(tx: Connection) -> int:
         ceiling = max(done, min(latest[mark.origin] or 0, done + STEP))
         if done > mark.folded:
             tx.execute(FOLD, {"origin": mark.origin, "folded": mark.folded, "ceiling": done})
+            if mark.origin == "move":
+                estimates.learn(tx, after=mark.folded, upto=done)
         if (done, ceiling) != (mark.folded, mark.ceiling) or mark.foreign_xid:
             tx.execute(TURN, {"origin": mark.origin, "folded": done, "ceiling": ceiling})
         folded += done - mark.folded

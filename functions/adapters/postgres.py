@@ -1,9 +1,10 @@
 """Postgres: the truth. One engine a process, one transaction at a time, and what may only happen after its commit."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -15,6 +16,8 @@ from functions.domain.errors import Unavailable
 
 log = logging.getLogger(__name__)
 AFTER = "after_commit"
+PAGE = 100
+N = TypeVar("N", bound="Numbered")
 
 #: SQLSTATE classes that a later try may not meet again: connection gone, rolled back by a conflict, out of resources,
 #: server shutting down or starting.
@@ -62,6 +65,28 @@ def transaction() -> Iterator[Connection]:
         raise
     for effect in effects:
         effect()
+
+
+class Numbered(Protocol):
+    """A row that is one of an ever-growing line."""
+
+    @property
+    def number(self) -> int: ...
+
+
+def each(find: Callable[..., Sequence[N]]) -> Iterator[N]:
+    """Every row there is, read page by page, a transaction each. What comes while this walks is met last.
+
+    find(tx, after=, limit=): rows in the order of their numbers, from just above `after`.
+    """
+    after = 0
+    while True:
+        with transaction() as tx:
+            page = find(tx, after=after, limit=PAGE)
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1].number
 
 
 def after_commit(tx: Connection, effect: Callable[[], object]) -> None:

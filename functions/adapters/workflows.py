@@ -42,6 +42,16 @@ def find(tx: Connection, id: str, version: str | None) -> Published:
     return Published(workflow=Workflow.parse(row.document), sha256=row.sha256, object_key=row.object_key)
 
 
+COMPLEXITY = text("""
+SELECT coalesce((document ->> 'complexity')::float8, 1) FROM generator_workflow WHERE id = :id AND version = :version
+""")
+
+
+def complexity(tx: Connection, id: str, version: str) -> float:
+    """The factor by which this published workflow's work is counted."""
+    return float(tx.execute(COMPLEXITY, {"id": id, "version": version}).scalar_one())
+
+
 NEWEST = text("""
 SELECT DISTINCT ON (id) document::text AS document FROM generator_workflow
 ORDER BY id, string_to_array(version, '.')::int[] DESC

@@ -24,7 +24,7 @@ SOURCE = "/functions/api"
     "",
     status_code=202,
     openapi_extra=body.documented(JobRequest),
-    responses=documented(400, 402, 403, 413, 415, 422),
+    responses=documented(400, 402, 403, 413, 415, 422, 429),
 )
 def submit(actor: Asker, raw: body.Raw, response: Response, key: idempotency.Key = None) -> JobSubmittedView:
     """Ask for pictures. 202: the job is stored and priced, and goes its way; what it says is how the job began, also
@@ -48,7 +48,7 @@ def _again(refused: JobRejected | None) -> Rejected:
     """The first answer to a request that comes again under its key was no."""
     if refused is None:
         return Rejected("idempotency_key_spent", "this Idempotency-Key was used before: take a new one")
-    return Rejected(refused.code, refused.detail, field=refused.field)
+    return Rejected(refused.code, refused.detail, field=refused.field, retry_after_s=refused.retry_after_s)
 
 
 @router.get("", responses=documented(422))

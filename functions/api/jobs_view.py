@@ -13,6 +13,7 @@ from functions.adapters.artifacts import Kept
 from functions.api.artifacts import ArtifactView
 from functions.api.credits import TransactionView
 from functions.api.remedy import remedy
+from functions.api.waits import LessView, WaitView
 from functions.domain.errors import Unavailable
 from functions.domain.job import RUNNING, Job, State
 
@@ -58,6 +59,11 @@ class JobSubmittedView(BaseModel):
     workflow_id: str
     workflow_version: str
     submitted_at: datetime
+    estimated_wait: WaitView = Field(description="until a GPU takes the job, as it was estimated when it was asked for")
+    degraded: dict[str, LessView] = Field(
+        default={},
+        description="what it gets less of than was asked, because its pool was saturated and it allowed that",
+    )
 
     @classmethod
     def of(cls, job: Job) -> "JobSubmittedView":
@@ -142,7 +148,7 @@ def views(jobs: Sequence[Job], pictures: Sequence[Kept]) -> list[JobView]:
 def _values(job: Job, view: type[BaseModel]) -> dict[str, Any]:
     """The job's own values for a view's fields; a seed is text, because JSON's readers round what is above 2^53."""
     known = {name: value for name, value in vars(job).items() if name in view.model_fields}
-    return known | {"seed": str(job.seed)}
+    return known | {"seed": str(job.seed), "estimated_wait": WaitView.at_submission(job)}
 
 
 def _live(jobs: Sequence[Job]) -> tuple[dict[str, int], dict[str, dict[str, Any]]]:

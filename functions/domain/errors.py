@@ -8,13 +8,18 @@ from enum import StrEnum
 
 
 class Rejected(Exception):
-    """This event or request can never succeed as it stands; `code` is stable, the text names the remedy."""
+    """This event or request can never succeed as it stands; `code` is stable, the text names the remedy.
 
-    def __init__(self, code: str, detail: str, *, field: str | None = None) -> None:
+    retry_after_s: it may succeed later, for the reason lies in how much waits and not in what was asked: the refusal is
+    told, but not held against the same request when it comes again.
+    """
+
+    def __init__(self, code: str, detail: str, *, field: str | None = None, retry_after_s: int | None = None) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.field = field
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(Exception):

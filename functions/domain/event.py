@@ -229,12 +229,18 @@ class RenderFailed(Attempted):
 
 @dataclass(frozen=True, kw_only=True)
 class JobRejected(Event):
-    """Never became a job: nothing stored, nothing charged."""
+    """Never became a job: nothing stored, nothing charged. retry_after_s: when the same request may be let in."""
 
     name = "job.rejected"
     code: str
     detail: str
     field: str | None = None
+    retry_after_s: int | None = None
+
+    @property
+    def id(self) -> str:
+        """A refusal for now is another fact than the last word on the request."""
+        return super().id if self.retry_after_s is None else f"{super().id}:{self.code}"
 
 
 @dataclass(frozen=True, kw_only=True)

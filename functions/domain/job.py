@@ -1,7 +1,7 @@
 """A job: what was asked, what it costs, where it stands and where it may go next."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -47,7 +47,10 @@ class Job:
     attempt: 1 for the first try; a retry is attempt + 1, a job given back on a drain keeps its number.
     worker: the runner that holds this attempt; with `attempt` it tells a late report from a current one.
     due_ms: its place in the queue, unix ms; lower runs first (`domain/place.py`).
+    start_ms, finish_ms, cost_ms: where that comes from, once it has been dispatched.
     run_at: not to be claimed before this moment (a retry's backoff); None: at once.
+    wait_*_ms: the wait as it was estimated when the job was asked for (`domain/estimate.py`); None: nobody could say.
+    degraded: what it got less of than was asked, {"steps": {"asked": 28, "given": 14}}.
     seed: 0 .. 2**64-1, exactly as the sampler gets it.
     made: what its pictures were made with: ComfyUI's version, the graph's digest, the model files and theirs.
     payer: the account of the team that pays; None: its user's own. quote_id: the quote that named its price.
@@ -83,7 +86,14 @@ class Job:
     collection_id: str | None = None
     review_required: bool = True
     due_ms: int
+    start_ms: int | None = None
+    finish_ms: int | None = None
+    cost_ms: int | None = None
     run_at: datetime | None = None
+    wait_p50_ms: int | None = None
+    wait_p90_ms: int | None = None
+    wait_raw_ms: int | None = None
+    degraded: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     submitted_at: datetime
     changed_at: datetime
     made: Mapping[str, Any] | None = None

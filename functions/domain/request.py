@@ -52,7 +52,9 @@ class JobRequest:
     those that only the workflow has, such as the picture to begin with; `GET /v1/options` lists them.
     With a `quote_id`, the price is the one that was quoted for the same request. `pay_from` is the account of a team
     that the asker is in, `pool:<id>`; without one, the asker pays.
-    review_required: false hands the pictures over without a review, where the installation lets a request say so."""
+    review_required: false hands the pictures over without a review, where the installation lets a request say so.
+    may_degrade: rather than being refused by a saturated pool, take half the pictures, or of one picture half the
+    steps, at the price of that."""
 
     __pydantic_config__: ClassVar = CLOSED
     prompt: Prompt
@@ -77,6 +79,7 @@ class JobRequest:
     quote_id: Word | None = None
     pay_from: Name | None = None
     review_required: bool = True
+    may_degrade: bool = False
 
     def values(self, *, seed: int) -> dict[str, Any]:
         """What was asked of the workflow's parameters, the seed resolved; what is left open, the workflow says."""

@@ -32,6 +32,7 @@ SERVE = ROOT / "functions" / "serve.py"
 HASTE = {
     **{"LEASE_S": "6", "HEARTBEAT_S": "2", "RETELL_S": "3"},
     **{"RETRY_BASE_S": "2", "RETRY_CAP_S": "10", "COMFYUI_START_S": "60"},
+    **{"ASSUMED_START_S": "4"},
 }
 BACKOFF_SCALE = 0.25
 
@@ -161,6 +162,7 @@ class House:
             "K_SINK": self.broker_url,
             "SERVICE_SECRETS": self.state.secret("service"),
             "DEV_IDENTITY": f"{seed.USER}:{seed.ROLE}",
+            "POOLS": f"default*{self._gpus}",
         }
         self.env = HASTE | own | self.env
         return started

@@ -458,6 +458,24 @@ def test_a_stop_takes_a_waiting_prompt_out_and_leaves_the_running_one(
     comfyui.interrupt(other)
 
 
+def test_a_stop_frees_what_comfyui_kept(standin: StandIn, comfyui: ComfyUI, job: str) -> None:
+    def reused(prompt_id: str) -> list[str]:
+        entry = requests.get(f"{standin.url}/history/{prompt_id}", timeout=5).json()[prompt_id]
+        nodes: list[str] = dict(entry["status"]["messages"])["execution_cached"]["nodes"]
+        return nodes
+
+    for n in range(2):
+        render(comfyui, graph_for(f"{job}-{n}"), f"{job}-{n}")
+    assert reused(f"{job}-1"), "models stay loaded from one picture to the next"
+    standin.behave(step_ms=50)
+    with pytest.raises(GivenBack):
+        render(comfyui, graph_for(job, steps=200), job, stop=lambda: job in standin.queued())
+    wait_until(lambda: job not in standin.queued())
+    standin.behave(step_ms=0)
+    render(comfyui, graph_for(f"{job}-2"), f"{job}-2")
+    assert reused(f"{job}-2") == []
+
+
 def test_a_listener_that_fails_leaves_no_prompt_behind(standin: StandIn, comfyui: ComfyUI, job: str) -> None:
     standin.behave(step_ms=50)
 

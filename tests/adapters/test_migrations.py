@@ -137,3 +137,33 @@ def test_a_ledger_from_before_there_were_kinds_is_carried_over_whole(database_ur
         assert tx.execute(text("SELECT paid, refunded FROM generator_credit_refund")).one() == (4, 4)
     assert (walked.transfers, walked.imbalance) == (3, 0)
     engine.dispose()
+
+
+def test_jobs_that_failed_before_dead_ones_were_listed_are_listed(database_url: str) -> None:
+    before = [one for one in ALL if one.name < "0009"]
+    migrations.migrate(database_url, before)
+    engine = create_engine(database_url)
+    with engine.begin() as tx:
+        tx.execute(
+            text("""
+            INSERT INTO generator_workflow (id, version, title, sha256, object_key, document)
+            VALUES ('txt2img', '1.0.0', 't', repeat('0', 64), 'k', '{}')""")
+        )
+        for job_id, way in (("paid", ("debited", "failed")), ("unpaid", ("failed",)), ("fine", ("debited", "queued"))):
+            tx.execute(
+                text("""
+                INSERT INTO generator_job (id, user_id, role, pool, state, prompt, negative_prompt, workflow_id,
+                    workflow_version, workflow_sha256, model, seed, parameters, images, credits, due_ms, submitted_at,
+                    changed_at)
+                VALUES (:id, 'u', 'CURATOR', 'p', 'submitted', 'p', '', 'txt2img', '1.0.0', repeat('0', 64), 'm', 1,
+                        '{}', 1, 1, 1, now(), now())"""),
+                {"id": job_id},
+            )
+            for state in way:
+                moved = {"id": job_id, "state": state, "cause": "timeout" if state == "failed" else None}
+                tx.execute(text("UPDATE generator_job SET state = :state, cause = :cause WHERE id = :id"), moved)
+    migrations.migrate(database_url)
+    with engine.connect() as tx:
+        found = tx.execute(text("SELECT job_id, root, serial, code FROM generator_dead_job")).all()
+    engine.dispose()
+    assert [tuple(row) for row in found] == [("paid", "paid", 0, "timeout")]

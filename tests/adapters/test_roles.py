@@ -16,10 +16,17 @@ from making import NOW, a_job
 from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import ProgrammingError
 
+from functions import operate
 from functions.adapters import (
+    acts,
+    admission,
     artifacts,
     cleanups,
+    controls,
+    dead_jobs,
     dead_letters,
+    estimates,
+    gate,
     grants,
     inbox,
     jobs,
@@ -32,6 +39,8 @@ from functions.adapters import (
     postgres,
     retention,
     reviews,
+    sla,
+    spill,
     usage,
     workflows,
 )
@@ -41,7 +50,7 @@ from functions.complete import complete
 from functions.debit import debit
 from functions.dispatch import dispatch
 from functions.domain import event, transfer
-from functions.domain.job import State
+from functions.domain.job import Job, State
 from functions.domain.request import CancelRequest, JobRequest, ReviewDecision
 from functions.submit import submit
 
@@ -208,7 +217,7 @@ def test_a_job_that_cannot_be_rendered_is_refunded_by_complete(desk: Desk, curat
 def test_sweep_retells_restores_and_counts(desk: Desk) -> None:
     with desk.as_("sweep") as tx:
         tx.execute(outbox.UNTOLD, {"limit": 1, "retell_s": 1})
-        jobs.live(tx, after="", limit=1)
+        jobs.live(tx, "default", after="", limit=1)
         measures.fold(tx)
 
 
@@ -255,6 +264,30 @@ def test_only_retention_forgets(desk: Desk) -> None:
     assert desk.who_may("DELETE FROM generator_artifact") == set()
 
 
+def test_sweep_learns_and_moves_jobs_to_other_pools(desk: Desk) -> None:
+    with desk.as_("sweep") as tx:
+        estimates.learn(tx, after=0, upto=10**9)
+        estimates._keep(tx, {("a-pool", "", "hold"): [1.0]})
+        spill.overdue(tx, "default")
+        spill.closed_pools(tx)
+        tx.execute(spill.SPILL, {"id": "", "pool": "another"})
+
+
+def test_complete_sends_what_ran_out_of_memory_to_another_pool(desk: Desk) -> None:
+    job = a_job(**_workflow(desk))
+    with desk.as_("complete") as tx:
+        assert spill.bigger(tx, job) is None
+        spill.rehome(tx, job, "another")
+
+
+def test_submit_counts_and_estimates_what_waits(desk: Desk, stack: Stack) -> None:
+    actor = event.Actor(user_id="u", role="USER")
+    asked = JobRequest(prompt="a heron", model=stack.model, width=64, height=64, steps=4)
+    with desk.as_("submit") as tx:
+        gate.passed(tx, admission.admit(tx, asked, actor=actor, seed=1), actor)
+        tx.execute(gate.OF_ROLE, {"role": "USER", "limit": 1})
+
+
 def test_the_catalogue_publishes_workflows_and_models(desk: Desk) -> None:
     with desk.as_("catalogue") as tx:
         models.register(tx, models.all_of(tx, models.CHECKPOINTS))
@@ -281,7 +314,13 @@ def test_metrics_reads_all_it_tells(desk: Desk) -> None:
         measures.gpus(tx)
         measures.untold(tx)
         measures.open_dead_letters(tx)
+        estimates.accuracy(tx, ["default"])
         assert measures.imbalance(tx) == 0
+
+
+def test_only_sweep_says_what_was_learned(desk: Desk) -> None:
+    assert desk.who_may("UPDATE generator_estimate SET seen = seen") == {"sweep"}
+    assert desk.who_may("UPDATE generator_job SET pool = 'p' WHERE id = ''") == {"complete", "sweep"}
 
 
 def test_a_dead_letter_is_kept_by_the_sink_and_read_and_emptied_by_the_operator(desk: Desk) -> None:
@@ -295,6 +334,37 @@ def test_a_dead_letter_is_kept_by_the_sink_and_read_and_emptied_by_the_operator(
         assert found
         dead_letters.mark_replayed(tx, found)
         assert dead_letters.drop(tx, number)
+
+
+def test_the_operator_sees_to_dead_jobs_pools_and_users_and_reads_how_long_things_take(desk: Desk) -> None:
+    job = _failed(desk)
+    with desk.as_("operator") as tx:
+        assert dead_jobs.find(tx, dead_jobs.Wanted(user_id=job.user_id), limit=1)
+        assert dead_jobs.errors(tx, job.id)
+        dead = dead_jobs.locked(tx, job.id)
+        assert dead
+        dead_jobs.mark_dropped(tx, dead, by="a test", reason="why")
+        controls.pause(tx, job.pool, by="a test", reason="why")
+        controls.resume(tx, job.pool)
+        controls.block(tx, job.user_id, by="a test", reason="why")
+        controls.unblock(tx, job.user_id)
+        acts.record(tx, by="a test", act="pause", subject=job.pool)
+        assert acts.latest(tx, limit=1)
+        now = tx.execute(text("SELECT now()")).scalar_one()
+        sla.report(tx, sla.Span.of(None, None, now=now), by=sla.DIMENSIONS, targets_s={})
+
+
+def test_the_rest_door_asks_for_a_dead_job_anew(desk: Desk, stack: Stack, curator: str) -> None:
+    job = _failed(desk, user_id=curator, model=stack.model)
+    with desk.as_("api") as tx:
+        dead = dead_jobs.locked(tx, job.id)
+        assert dead
+        actor = event.Actor(user_id=curator, role="CURATOR")
+        said = submit(tx, event.JobRequested.of(job_id=dead.next_id, actor=actor, asked=operate.asked(job)))
+        assert said
+        outbox.put(tx, "/functions/submit", [said])
+        dead_jobs.mark_requeued(tx, dead, by="a test")
+        acts.record(tx, by="a test", act="requeue", subject=job.id)
 
 
 # --- and nothing that is another's ---
@@ -343,10 +413,28 @@ def test_the_operator_reads_credits_and_no_prompt_and_posts_nothing(desk: Desk) 
         assert not desk.may("operator", statement)
 
 
+def test_acts_are_only_added_and_what_is_known_of_a_dead_job_is_nobodys_to_change(desk: Desk) -> None:
+    assert desk.who_may("UPDATE generator_operator_act SET by = 'somebody else'") == set()
+    assert desk.who_may("DELETE FROM generator_operator_act") == set()
+    assert desk.who_may("UPDATE generator_dead_job SET code = 'another'") == set()
+    assert desk.who_may("UPDATE generator_dead_job SET dropped_why = dropped_why") == {"operator", "api"}
+    assert desk.who_may("INSERT INTO generator_dead_job (job_id) SELECT '' WHERE false") == set()
+
+
 def test_a_single_login_for_all_functions_may_do_what_each_may(desk: Desk) -> None:
     member = text("SELECT pg_has_role('generator_app', :role, 'USAGE')")
     for role in ALL:
         assert desk.tx.execute(member, {"role": f"generator_{role}"}).scalar_one()
+
+
+def _failed(desk: Desk, **fields: Any) -> Job:
+    """A job that was paid, claimed, and failed for good."""
+    job = a_job(**_workflow(desk), **fields)
+    jobs.add(desk.tx, job)
+    for state in (State.DEBITED, State.QUEUED, State.DISPATCHING, State.FAILED):
+        job = job.to(state, cause="node_error" if state is State.FAILED else None)
+        jobs.save(desk.tx, job)
+    return job
 
 
 def _workflow(desk: Desk) -> dict[str, str]:

@@ -14,8 +14,8 @@ from functions.domain.event import BY_TYPE
 from functions.serve import VERBS
 
 FACTS: dict[str, Any] = yaml.safe_load((CHART / "files" / "functions.yaml").read_text())
-#: Settings that the chart does not pass on: they are for one's own machine, or follow from the pod itself.
-NOT_IN_A_CLUSTER = {"KUBECONFIG", "WORKER_ID", "ADMIN_TOKEN", "WAIT_S"}
+#: Settings that the chart does not pass on: for one's own machine, from the pod itself, or of whoever types.
+NOT_IN_A_CLUSTER = {"KUBECONFIG", "WORKER_ID", "ADMIN_TOKEN", "OPERATOR", "WAIT_S"}
 
 
 def specs(found: list[dict[str, Any]], kind: str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def test_keda_counts_the_queue_that_the_code_fills_and_nothing_else() -> None:
     found = external(CHART / "examples" / "pools" / "spot.yaml")
     [pool] = of_kind(found, "ScaledJob").values()
     [trigger] = pool["spec"]["triggers"]
-    assert trigger["metadata"]["listName"] == queue.keys("spot")[0]
+    assert trigger["metadata"]["listName"] == queue.key("spot", "queue")
     assert trigger["metadata"]["listLength"] == "1"
 
 
@@ -74,8 +74,10 @@ def test_the_functions_know_the_pools_in_their_order_and_a_runner_its_own() -> N
     found = external(CHART / "ci" / "production-kafka-external-values.yaml")
     everyone = [c for one in found if one["apiVersion"].startswith(("serving", "keda")) for c in containers(one)]
     told = {environment(c)["POOLS"] for c in everyone if "POOLS" in environment(c)}
-    assert told == {"v24,v80=large+video"}
-    assert read({"POOLS": told.pop()}).pool_tags == {"v24": {"v24"}, "v80": {"v80", "large", "video"}}
+    assert told == {"v24:24*8,v80:80*2=large+video"}
+    pools = read({"POOLS": told.pop()}).pool_specs.values()
+    assert [(p.name, p.vram_gib, p.max_workers) for p in pools] == [("v24", 24, 8), ("v80", 80, 2)]
+    assert [p.tags for p in pools] == [{"v24"}, {"v80", "large", "video"}]
     runners = {name: environment(pod(one)["containers"][0]) for name, one in of_kind(found, "ScaledJob").items()}
     assert {name: env["POOL"] for name, env in runners.items()} == {"generator-v24": "v24", "generator-v80": "v80"}
 

@@ -174,13 +174,13 @@ def test_the_functions_have_their_own_keys_and_no_say_over_the_server(
     waiting_room: Any, secret: dict[str, str]
 ) -> None:
     from functions.adapters import queue
+    from functions.config import config
 
     functions = waiting_room("generator", secret["redis-password"])
-    scripts = {path.stem: path.read_text() for path in queue.SCRIPTS.glob("*.lua")}
-    queue_, _, _, _ = keys = queue.keys("mine")
-    claim = functions.register_script(scripts["due_back"] + scripts["claim"])
-    functions.zadd(queue_, {"job": 1})
-    assert claim(keys=keys, args=[1000, "worker"]) == "job"
+    put, claim = (functions.register_script(queue._script(name).text) for name in ("put", "claim"))
+    keys, limits = [queue.key("mine", "queue")], config().limits("mine")
+    put(keys=keys, args=[limits, "job", 1, "USER", "sd15", "u-1", 0])
+    assert claim(keys=keys, args=[limits, "worker"]) == "job"
     functions.xadd(queue.DEAD, {"job_id": "x"}, maxlen=10)
     functions.expire(queue.DEAD, 100)
     with pytest.raises(redis.ResponseError):

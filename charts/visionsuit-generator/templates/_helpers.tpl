@@ -151,8 +151,10 @@ http://{{ if eq .Values.broker.class "Kafka" }}kafka-{{ end }}broker-ingress.kna
 {{- define "generator.poolNames" -}}
 {{- $pools := list }}
 {{- range .Values.pools }}
+{{- $pool := merge (pick . "vramGiB" "maxReplicas" "paused") $.Values.poolDefaults }}
 {{- $tags := .tags | default $.Values.poolDefaults.tags }}
-{{- $pools = append $pools (empty $tags | ternary .name (printf "%s=%s" .name (join "+" $tags))) }}
+{{- $sized := printf "%s:%v*%v" .name $pool.vramGiB (ternary 0 $pool.maxReplicas $pool.paused) }}
+{{- $pools = append $pools (empty $tags | ternary $sized (printf "%s=%s" $sized (join "+" $tags))) }}
 {{- end }}
 {{- join "," $pools }}
 {{- end }}

@@ -1,10 +1,21 @@
--- hold: give back a lease that Redis has forgotten to the worker whom Postgres names.
--- KEYS[1] queue   KEYS[2] leases   KEYS[3] delayed   KEYS[4] holders   (as in claim)
--- ARGV[1] job id   ARGV[2] due, unix ms   ARGV[3] worker   ARGV[4] lease length, ms
--- -> 1 when it was given, 0 when the job stands somewhere already
-for i = 1, 3 do
-  if redis.call('ZSCORE', KEYS[i], ARGV[1]) then return 0 end
+-- hold: a lease for the worker whom Postgres names. The caps do not bind it: it is at work already.
+-- ARGV[2] job id   ARGV[3] due, unix ms   ARGV[4] tier   ARGV[5] model   ARGV[6] user   ARGV[7] worker
+-- ARGV[8] '1' to take it from wherever it stands, '0' only if it stands nowhere
+-- -> 1 when it was given, else 0
+local line, pool = functions_of_line()
+local job, due, tier, model, user, worker, force = unpack(ARGV, 2)
+local now = now_ms()
+local record = line.read(job)
+if record and force ~= '1' then return 0 end
+if not record or record.worker ~= worker then
+  -- What it takes up is counted before it leaves where it stood, so that nobody is let in instead.
+  redis.call('HINCRBY', pool.slots, user, 1)
+  redis.call('HINCRBY', pool.tiers, tier, 1)
+  if record then line.leave(job, record) end
+  redis.call('HINCRBY', pool.flight, user, 1)
+  redis.call('HSET', pool.jobs, job, line.record(user, model, tier, due, record and record.since or now, worker))
 end
-redis.call('HSET', KEYS[4], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
-redis.call('ZADD', KEYS[2], now_ms() + ARGV[4], ARGV[1])
+redis.call('ZADD', pool.leases, now + lease_ms, job)
+if pool.limit > 0 then line.mind_limit() end
+line.fill()
 return 1

@@ -1,14 +1,15 @@
 -- put: let a job wait, unless it waits or runs already: a second telling changes nothing.
--- KEYS[1] queue   KEYS[2] leases   KEYS[3] delayed   KEYS[4] holders   (as in claim)
--- ARGV[1] job id   ARGV[2] due, unix ms   ARGV[3] not before, unix ms; 0: at once
+-- ARGV[2] job id   ARGV[3] due, unix ms   ARGV[4] tier   ARGV[5] model   ARGV[6] user
+-- ARGV[7] not before, unix ms; 0: at once
 -- -> 1 when it was put, else 0
-for i = 1, 3 do
-  if redis.call('ZSCORE', KEYS[i], ARGV[1]) then return 0 end
-end
-if tonumber(ARGV[3]) > now_ms() then
-  redis.call('HSET', KEYS[4], ARGV[1], ARGV[2] .. ' -')
-  redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])
+local line, pool = functions_of_line()
+local job, due, tier, model, user, run_at = unpack(ARGV, 2)
+local now = now_ms()
+if redis.call('HSETNX', pool.jobs, job, line.record(user, model, tier, due, now, '')) == 0 then return 0 end
+if tonumber(run_at) > now then
+  redis.call('ZADD', pool.delayed, run_at, job)
 else
-  redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+  line.join(job, {user = user, tier = tier, due = due})
+  line.fill()
 end
 return 1

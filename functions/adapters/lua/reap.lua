@@ -1,4 +1,9 @@
--- reap: lapsed leases and due retries join the queue, so that a pool whose runners are all gone is woken again.
--- KEYS[1] queue   KEYS[2] leases   KEYS[3] delayed   KEYS[4] holders   (as in claim)
+-- reap: what has waited out its time comes back, so that a pool whose runners are all gone is woken again, and limits
+-- that were changed meanwhile hold from now on.
 -- -> how many came back
-return due_back(KEYS[1], KEYS[2], KEYS[3], KEYS[4], now_ms())
+local line, pool = functions_of_line()
+local back = line.due_back(now_ms())
+line.mind_limit()
+for _, tier in ipairs(redis.call('HKEYS', pool.tiers)) do line.admit(tier) end
+line.fill()
+return back

@@ -1,10 +1,15 @@
--- release: the runner that holds the job is done with it; with a due time, it joins the queue again at that place.
--- KEYS[1] queue   KEYS[2] leases   KEYS[3] delayed   KEYS[4] holders   (as in claim)
--- ARGV[1] job id   ARGV[2] worker   ARGV[3] '1' to give it back to the queue, else '0'
+-- release: the runner that holds the job is done with it, or gives it back to the place it had.
+-- ARGV[2] job id   ARGV[3] worker   ARGV[4] '1' to give it back, else '0'
 -- -> 1 when it was this worker's to release, else 0
-local due, worker = string.match(redis.call('HGET', KEYS[4], ARGV[1]) or '', '^(%-?%d+) (.*)$')
-if worker ~= ARGV[2] then return 0 end
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('HDEL', KEYS[4], ARGV[1])
-if ARGV[3] == '1' then redis.call('ZADD', KEYS[1], due, ARGV[1]) end
+local line, pool = functions_of_line()
+local job = ARGV[2]
+local record = line.read(job)
+if not record or record.worker ~= ARGV[3] then return 0 end
+if ARGV[4] == '1' then
+  line.come_back(job, record)
+else
+  line.leave(job, record)
+  redis.call('HDEL', pool.jobs, job)
+end
+line.fill()
 return 1

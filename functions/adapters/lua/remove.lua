@@ -1,6 +1,10 @@
 -- remove: the job waits for nothing any more, wherever it stood.
--- KEYS[1] queue   KEYS[2] leases   KEYS[3] delayed   KEYS[4] holders   (as in claim)
--- ARGV[1] job id
-for i = 1, 3 do redis.call('ZREM', KEYS[i], ARGV[1]) end
-redis.call('HDEL', KEYS[4], ARGV[1])
+-- ARGV[2] job id
+-- -> 1 when it stood somewhere, else 0
+local line, pool = functions_of_line()
+local record = line.read(ARGV[2])
+if not record then return 0 end
+line.leave(ARGV[2], record)
+redis.call('HDEL', pool.jobs, ARGV[2])
+line.fill()
 return 1
