@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from functions import ctl_credits, ctl_dead_letters, ctl_gpu, ctl_ledger, ctl_models, ctl_storage, ctl_workflows
+from functions import (
+    ctl_credits,
+    ctl_dead_letters,
+    ctl_gpu,
+    ctl_jobs,
+    ctl_ledger,
+    ctl_models,
+    ctl_queue,
+    ctl_sla,
+    ctl_storage,
+    ctl_workflows,
+)
 from functions.adapters.migrations import MigrationRefused
 from functions.config import SETTINGS, Misconfigured, config
 from functions.ctl_say import Json, say
@@ -17,11 +28,14 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich
 app.add_typer(ctl_credits.app, name="credits")
 app.add_typer(ctl_dead_letters.app, name="dead-letters")
 app.add_typer(ctl_gpu.app, name="gpu")
+app.add_typer(ctl_jobs.app, name="jobs")
 app.add_typer(ctl_ledger.app, name="ledger")
 app.add_typer(ctl_models.app, name="models")
+app.add_typer(ctl_queue.app, name="queue")
 app.add_typer(ctl_storage.storage, name="storage")
 app.add_typer(ctl_storage.retain, name="retention")
 app.add_typer(ctl_workflows.app, name="workflows")
+app.command()(ctl_sla.sla)
 SCHEMAS = Path(__file__).parent / "schemas"
 
 

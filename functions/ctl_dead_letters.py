@@ -6,7 +6,6 @@
 import base64
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from functions import deadletter
 from functions.adapters import dead_letters, postgres
 from functions.adapters.dead_letters import Wanted, Whole
 from functions.config import config
-from functions.ctl_say import Json, minute, say, table
+from functions.ctl_say import Json, ago, minute, say, table
 from functions.deadletter import Outcome
 from functions.domain.errors import Unavailable
 
@@ -136,15 +135,8 @@ def _work(
 
 
 def _wanted(type_: str | None, destination: str | None, older_than: str | None, *, settled: bool = False) -> Wanted:
-    until = datetime.now(UTC) - _age(older_than) if older_than else None
+    until = ago(older_than)
     return Wanted(type=type_, destination=destination, until=until, settled=settled)
-
-
-def _age(text: str) -> timedelta:
-    unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}.get(text[-1:])
-    if unit is None or not text[:-1].isdigit() or len(text) > 7:
-        raise typer.BadParameter(f"{text!r} is no age like 30m, 12h or 7d")
-    return timedelta(**{unit: int(text[:-1])})
 
 
 def _data(letter: Whole) -> dict[str, Any]:

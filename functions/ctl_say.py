@@ -1,7 +1,7 @@
 """How vsgen answers: text for people, with `--json` one JSON object for machines."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +25,19 @@ def ledger_table(rows: list[tuple[str, int, int, str]]) -> str:
     """Lines of an account: when, the change with its sign, the balance it left, and what it was for."""
     changes, balances = (max(len(f"{row[1]:+}") for row in rows), max(len(f"{row[2]}") for row in rows))
     return "\n".join(f"{at}  {change:+{changes}}  {left:{balances}}  {about}" for at, change, left, about in rows)
+
+
+def age(text: str) -> timedelta:
+    """A length of time as people write it: 30m, 12h, 7d."""
+    unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}.get(text[-1:])
+    if unit is None or not text[:-1].isdigit() or len(text) > 7:
+        raise typer.BadParameter(f"{text!r} is no age like 30m, 12h or 7d")
+    return timedelta(**{unit: int(text[:-1])})
+
+
+def ago(text: str | None) -> datetime | None:
+    """The moment that lies so long back; None where nobody asked for one."""
+    return datetime.now(UTC) - age(text) if text else None
 
 
 def minute(moment: datetime) -> str:

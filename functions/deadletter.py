@@ -8,7 +8,7 @@ Replaying posts the event under the source and id it always had, so whoever did 
 nothing. A request that was refused (`job.rejected`) stays refused: the refusal was its effect. A signed request can be
 replayed until its token expires.
 
-Jobs that no retry could help are no events, and not here: they stand in Redis, in the stream `generator:dead`.
+Jobs that no retry could help are no events, and not here: `operate` and `vsgen jobs dead` see to those.
 """
 
 import logging
@@ -24,7 +24,6 @@ from functions.adapters.dead_letters import Kept, Letter, Wanted
 log = logging.getLogger(__name__)
 #: What a Broker adds on the way begins with this: the error, the moment of arrival, the hops left.
 BROKERS_OWN = "knative"
-PAGE = 100
 
 
 def read(attributes: Mapping[str, Any], data: bytes) -> Letter:
@@ -55,15 +54,8 @@ def deadletter(tx: Connection, letter: Letter) -> int:
 
 
 def each(wanted: Wanted) -> Iterator[Kept]:
-    """Every such letter, read page by page. One that comes back while this walks is not met twice."""
-    after = 0
-    while True:
-        with postgres.transaction() as tx:
-            page = dead_letters.find(tx, wanted, after=after, limit=PAGE)
-        yield from page
-        if len(page) < PAGE:
-            return
-        after = page[-1].number
+    """Every such letter, in the order they came. One that comes back while this walks is not met twice."""
+    return postgres.each(lambda tx, **page: dead_letters.find(tx, wanted, **page))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -258,7 +258,7 @@ def test_a_letter_that_comes_back_before_it_is_marked_as_replayed_still_waits(si
 
 
 def test_more_letters_than_a_page_holds_are_all_replayed(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("functions.deadletter.PAGE", 2)
+    monkeypatch.setattr("functions.adapters.postgres.PAGE", 2)
     for _ in range(5):
         sink.post(type="nobody.hears.this")
     assert vsgen("replay", "--destination", sink.destination).stdout.strip() == "5 replayed"

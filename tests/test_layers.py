@@ -91,9 +91,9 @@ def test_only_the_doors_know_verbs() -> None:
     assert knowing <= {"functions.serve", "functions.hear", "functions.ctl", "functions.ctl_storage"}
 
 
-def test_rest_brings_events_to_hear_and_calls_no_verb_itself() -> None:
+def test_rest_brings_events_to_hear_and_acts_to_operate_and_calls_no_verb_itself() -> None:
     assert inside("api")
-    assert breaches(inside("api"), {"api", "adapters", "domain", "config", "hear", "logs"}) == {}
+    assert breaches(inside("api"), {"api", "adapters", "domain", "config", "hear", "operate", "logs"}) == {}
 
 
 def test_settings_know_only_the_domain() -> None:

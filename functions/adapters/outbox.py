@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, text
 
-from functions.adapters import broker, postgres, shapes
+from functions.adapters import audit, broker, postgres, shapes
 from functions.adapters.broker import Envelope
 from functions.config import config
 from functions.domain.errors import Unavailable
@@ -53,6 +53,8 @@ def put(tx: Connection, source: str, events: Sequence[Event]) -> None:
     tx.execute(PUT, rows)
     world = {letter.id for letter in letters if heard_by[letter.id] is None}
     postgres.after_commit(tx, lambda: post(letters, world))
+    lines = [audit.entry(e) for e in events]
+    postgres.after_commit(tx, lambda: audit.LOG.append(lines))
 
 
 def post(letters: Sequence[Envelope], world: set[str]) -> None:

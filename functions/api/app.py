@@ -19,22 +19,28 @@ from functions.api import (
     options,
     place,
     problem,
+    queue,
     quotes,
     reviews,
 )
+from functions.api.admin import dead_letters, pools, sla, users
 from functions.api.admin import grants as admin_grants
 from functions.api.admin import ledger as admin_ledger
 from functions.api.admin import storage as admin_storage
 from functions.api.admin import team_pools as admin_team_pools
+from functions.api.admin.dead_letters import DropRequest, RequeueRequest
+from functions.api.admin.pools import PoolOrder
+from functions.api.admin.users import BlockRequest
 from functions.api.reviews import ReviewRequest
 from functions.domain.request import JobRequest
 
 log = logging.getLogger(__name__)
-ADMIN = (admin_grants, admin_ledger, admin_storage, admin_team_pools)
-RESOURCES = (health, quotes, jobs, place, reviews, artifacts, credits, options, *ADMIN, console)
+ADMIN = (pools, users, dead_letters, sla, admin_grants, admin_ledger, admin_storage, admin_team_pools)
+RESOURCES = (health, quotes, jobs, place, queue, reviews, artifacts, credits, options, *ADMIN, console)
 BODIES = (
-    *(JobRequest, ReviewRequest, admin_grants.GrantRequest, admin_grants.Refusal),
-    *(admin_ledger.AdjustmentRequest, admin_team_pools.TeamRequest, admin_team_pools.MemberRequest),
+    *(JobRequest, ReviewRequest, PoolOrder, BlockRequest, RequeueRequest, DropRequest),
+    *(admin_grants.GrantRequest, admin_grants.Refusal, admin_ledger.AdjustmentRequest),
+    *(admin_team_pools.TeamRequest, admin_team_pools.MemberRequest),
 )
 #: What the server said of the connection; all else in a scope is the outer router's, and would mislead the inner one.
 SERVERS_OWN = {

@@ -31,11 +31,14 @@ STATUS: Mapping[str, int] = {
     "second_admin_needed": 403,
     "links_disabled": 403,
     "collection_not_yours": 403,
+    "user_blocked": 403,
     "unknown_job": 404,
     "unknown_artifact": 404,
     "unknown_grant": 404,
     "unknown_team_pool": 404,
     "unknown_member": 404,
+    "unknown_dead_job": 404,
+    "unknown_pool": 404,
     "object_missing": 404,
     "not_found": 404,
     "method_not_allowed": 405,
@@ -49,6 +52,12 @@ STATUS: Mapping[str, int] = {
     "job_exists": 409,
     "too_large": 413,
     "unsupported_media_type": 415,
+    "user_waiting_limit": 429,
+    "role_waiting_limit": 429,
+    "pool_waiting_limit": 429,
+    "global_waiting_limit": 429,
+    "queue_saturated": 503,
+    "pool_draining": 503,
 }
 OF_STATUS = {404: "not_found", 405: "method_not_allowed"}
 
@@ -156,7 +165,8 @@ def response(
 def of(no: Rejected) -> Response:
     """A refusal as an answer."""
     errors = no.errors if isinstance(no, Invalid) else None
-    return response(no.code, no.detail, field=no.field, errors=errors)
+    headers = None if no.retry_after_s is None else {"Retry-After": str(no.retry_after_s)}
+    return response(no.code, no.detail, field=no.field, errors=errors, headers=headers)
 
 
 def unavailable(error: Unavailable) -> Response:

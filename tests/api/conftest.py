@@ -45,15 +45,20 @@ def gone(stack: Stack) -> str:
 @pytest.fixture(scope="session")
 def without_redis(house: House) -> str:
     """The address of an api function whose Redis is not there; all else is the house's own."""
-    port = house.state.port("api-without-redis")
+    return another_api(house, "api-without-redis", REDIS_URL="redis://127.0.0.1:1/0")
+
+
+def another_api(house: House, name: str, **settings: str) -> str:
+    """The address of one more api function, with these settings of its own."""
+    port = house.state.port(name)
     there = house.function("api")
     service = dataclasses.replace(
         there,
-        name="api-without-redis",
+        name=name,
         argv=(*there.argv[:-1], str(port)),
-        env=dict(there.env or {}) | {"REDIS_URL": "redis://127.0.0.1:1/0"},
-        log=house.state.log("api-without-redis"),
-        pid_file=house.state.pid_file("api-without-redis"),
+        env=dict(there.env or {}) | settings,
+        log=house.state.log(name),
+        pid_file=house.state.pid_file(name),
         ready=answers(f"http://127.0.0.1:{port}/healthz"),
     )
     house.supervisor.start(service)

@@ -148,7 +148,7 @@ def test_a_waiting_job_knows_its_place_and_a_running_one_how_far_it_is(stack: St
     stack.wait(ids[0], State.IN_PROGRESS)
     place = caller.get(f"/v1/jobs/{ids[3]}/place").json()
     assert sum(term["value_ms"] for term in place["terms"]) == place["due_ms"]
-    assert [term["name"] for term in place["terms"]] == ["submitted", "role", "boost"]
+    assert [term["name"] for term in place["terms"]] == ["submitted", "own_work", "role", "boost"]
     assert place["pool"] == "default" and place["words"]
     shown = {job["id"]: job for job in caller.get("/v1/jobs").json()["jobs"]}
     for job in shown.values():

@@ -14,6 +14,7 @@ PATHS = {
     "/v1/jobs": {"get", "post"},
     "/v1/jobs/{job_id}": {"get", "delete"},
     "/v1/jobs/{job_id}/place": {"get"},
+    "/v1/queue": {"get"},
     "/v1/reviews": {"get", "post"},
     "/v1/admin/storage": {"get"},
     "/v1/artifacts/{artifact_id}": {"get"},
@@ -24,6 +25,17 @@ PATHS = {
     "/v1/credits": {"get"},
     "/v1/credits/transactions": {"get"},
     "/v1/options": {"get"},
+    "/v1/admin/queue": {"get"},
+    "/v1/admin/queue/acts": {"get"},
+    "/v1/admin/pools": {"get", "put"},
+    "/v1/admin/pools/{pool}": {"put"},
+    "/v1/admin/users": {"get"},
+    "/v1/admin/users/{user_id}/block": {"put", "delete"},
+    "/v1/admin/dead-letters": {"get"},
+    "/v1/admin/dead-letters/{job_id}": {"get"},
+    "/v1/admin/dead-letters/requeue": {"post"},
+    "/v1/admin/dead-letters/drop": {"post"},
+    "/v1/admin/sla": {"get"},
 }
 
 

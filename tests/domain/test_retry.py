@@ -1,10 +1,14 @@
 """When another try is worth a GPU, and how long it waits."""
 
+import ast
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+import functions
 from functions.domain.errors import Failure
-from functions.domain.retry import Policy
+from functions.domain.retry import CODES, DRAINED, Policy, kind
 
 chances = st.floats(0, 1, exclude_max=True)
 attempts = st.integers(1, 60)
@@ -38,3 +42,35 @@ def test_jobs_that_failed_together_come_back_apart(attempt: int, one: float, oth
     waits = [policy.backoff_s(attempt=attempt, chance=chance) for chance in (one, other)]
     assert waits == sorted(waits) if one <= other else waits == sorted(waits, reverse=True)
     assert policy.backoff_s(attempt=attempt, chance=0) == 0
+
+
+# --- the class of every code ---
+
+
+def raised() -> dict[str, set[str]]:
+    """Every code that the source gives a failed render, and the kinds it gives it."""
+    found: dict[str, set[str]] = {}
+    for path in Path(functions.__path__[0]).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("RenderFailed"):
+                named = {word.arg: word.value for word in node.keywords}
+                kind, code = [*node.args[:2], named.get("kind"), named.get("code")][:2]
+                if isinstance(kind, ast.Attribute) and isinstance(code, ast.Constant):
+                    found.setdefault(code.value, set()).add(kind.attr)
+    return found
+
+
+def test_every_code_that_is_raised_is_in_the_table_with_its_class() -> None:
+    told = raised()
+    assert len(told) > 12
+    for code, kinds in told.items():
+        assert {CODES[code].name} == kinds, code
+
+
+def test_a_refusal_on_the_way_to_the_render_is_permanent() -> None:
+    assert kind("unknown_model") is Failure.PERMANENT
+    assert kind("out_of_memory") is Failure.OUT_OF_MEMORY
+
+
+def test_a_drain_is_no_failure() -> None:
+    assert DRAINED not in CODES
