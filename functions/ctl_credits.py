@@ -91,8 +91,8 @@ def welcome(
     credits: Annotated[int, typer.Argument(min=1, help="whole credits")] = 500,
     as_json: Json = False,
 ) -> None:
-    """Give a trial's user something to begin with, once, in no admin's name: for a login that may write a grant down and
-    post it, as the one for all functions may."""
+    """Give a trial's user something to begin with, once, in no admin's name: for a login that may both write a grant
+    down and post it, as the one for all functions may."""
     installer = Admin(user_id="installation", instruction="welcome")
     name = _account(who)
     once = f"welcome-{hashlib.sha256(name.encode()).hexdigest()[:16]}"

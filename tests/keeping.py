@@ -96,9 +96,14 @@ def some_bytes() -> bytes:
     return uuid.uuid4().bytes * 8
 
 
-def decide(picture: Kept, decision: str, collection_id: str | None = None) -> None:
+def decide(picture: Kept, decision: str, collection_id: str | None = None, *, reason: str = "") -> None:
     """As its owner decides, by event."""
-    asked = ReviewDecision(artifact_id=picture.id, decision=decision, collection_id=collection_id)  # type: ignore[arg-type]
+    asked = ReviewDecision(
+        artifact_id=picture.id,
+        decision=decision,  # type: ignore[arg-type]
+        collection_id=collection_id,
+        reason=reason,
+    )
     event = ReviewDecided.of(job_id=picture.job_id, actor=Actor(user_id=picture.user_id, role="CURATOR"), asked=asked)
     hear("review", Heard(source="/a/test", id=uuid.uuid4().hex, event=event))
 

@@ -56,6 +56,7 @@ def done(run: Run) -> dict[tuple[str, str], int]:
 
 
 def test_a_discarded_picture_is_purged_when_its_time_is_over_and_its_history_stays() -> None:
+    retention()  # what other tests have left
     early, late = (pictures_of(some_bytes())[0] for _ in range(2))
     for picture in (early, late):
         decide(picture, "discard")
@@ -196,7 +197,7 @@ def test_what_is_delivered_without_a_review_keeps_the_key_it_was_told_under(sett
 def test_a_job_that_does_not_move_fails_and_is_refunded(stack: Stack, user: str) -> None:
     paid, unpaid = a_rendered_job(some_bytes(), user_id=user), a_rendered_job(some_bytes(), user_id=user)
     with postgres.transaction() as tx:
-        ledger.post(tx, transfer.debit(paid, authorised_by="a test"))
+        ledger.post(tx, transfer.debit(paid, authorised_by="a test", instruction="a test"))
     assert stack.balance(user) == 100 - paid.credits
     for job in (paid, unpaid):
         backdate("generator_job", "changed_at", job.id, ago(days=31))

@@ -224,7 +224,7 @@ def test_sweep_retells_restores_and_counts(desk: Desk) -> None:
 def test_retention_does_its_whole_work(desk: Desk, curator: str) -> None:
     job = a_job(user_id=curator, **_workflow(desk))
     jobs.add(desk.tx, job)
-    ledger.post(desk.tx, transfer.debit(job, authorised_by="a test"))
+    ledger.post(desk.tx, transfer.debit(job, authorised_by="a test", instruction="a test"))
     for state in (State.DEBITED, State.QUEUED, State.DISPATCHING, State.IN_PROGRESS, State.AWAITING_REVIEW):
         job = job.to(state, worker="w" if state in (State.DISPATCHING, State.IN_PROGRESS) else None)
         jobs.save(desk.tx, job)
