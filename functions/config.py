@@ -413,6 +413,14 @@ SETTINGS = {setting.name: setting for setting in fields(Config)}
 
 def read(environ: Mapping[str, str]) -> Config:
     """The settings in this environment; Misconfigured names the first one that is wrong."""
+    found = Config(**_typed(environ))
+    for check in (_check_words, _check_lists, _check_urls, _check_queue, _check_credits, _check_gallery):
+        check(found)
+    return found
+
+
+def _typed(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What is set, each as the kind of value it is, numbers within what is finite and makes sense."""
     values: dict[str, Any] = {}
     for name, setting in SETTINGS.items():
         text = environ.get(name.upper(), "")
@@ -428,20 +436,23 @@ def read(environ: Mapping[str, str]) -> Config:
         least = 0 if name in MAY_BE_ZERO else math.ulp(0)
         if kind is not str and not least <= values[name] < math.inf:
             raise Misconfigured(f"{name.upper()}={text} is too small or too large: {setting.metadata['about']}")
-    found = Config(**values)
+    return values
+
+
+def _check_words(found: Config) -> None:
+    for name, choices in CHOICES.items():
+        if getattr(found, name) not in choices:
+            raise Misconfigured(f"{name.upper()} must be {' or '.join(choices)}: {SETTINGS[name].metadata['about']}")
+    if found.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise Misconfigured(f"LOG_LEVEL={found.log_level!r} is none of DEBUG, INFO, WARNING, ERROR")
+
+
+def _check_lists(found: Config) -> None:
     for name, right in GRAMMARS.items():
         try:
             getattr(found, name)
         except ValueError as wrong:
             raise Misconfigured(f"{right}; {wrong}") from None
-    if found.recovered_share > 1:
-        raise Misconfigured("RECOVERED_SHARE must be at most 1: a pool recovers below its marks")
-    for name, schemes in SCHEMES.items():
-        url = getattr(found, name)
-        if url and not url.startswith(schemes):
-            raise Misconfigured(
-                f"{name.upper()} must begin with {' or '.join(schemes)}: {SETTINGS[name].metadata['about']}"
-            )
     try:
         _bytes(found.models_cache_size or "0")
     except ValueError:
@@ -449,18 +460,24 @@ def read(environ: Mapping[str, str]) -> Config:
             f"MODELS_CACHE_SIZE={found.models_cache_size!r} is no size: "
             f"{SETTINGS['models_cache_size'].metadata['about']}"
         ) from None
-    for name, choices in CHOICES.items():
-        if getattr(found, name) not in choices:
-            raise Misconfigured(f"{name.upper()} must be {' or '.join(choices)}: {SETTINGS[name].metadata['about']}")
-    _check_credits(found)
-    _check_gallery(found)
+
+
+def _check_urls(found: Config) -> None:
+    for name, schemes in SCHEMES.items():
+        url = getattr(found, name)
+        if url and not url.startswith(schemes):
+            raise Misconfigured(
+                f"{name.upper()} must begin with {' or '.join(schemes)}: {SETTINGS[name].metadata['about']}"
+            )
+
+
+def _check_queue(found: Config) -> None:
+    if found.recovered_share > 1:
+        raise Misconfigured("RECOVERED_SHARE must be at most 1: a pool recovers below its marks")
     if found.heartbeat_s * 2 > found.lease_s:
         raise Misconfigured(
             "HEARTBEAT_S must be at most half of LEASE_S, or a lease runs out between two signs of life"
         )
-    if found.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise Misconfigured(f"LOG_LEVEL={found.log_level!r} is none of DEBUG, INFO, WARNING, ERROR")
-    return found
 
 
 def _check_credits(found: Config) -> None:

@@ -22,16 +22,18 @@ def first(tx: Connection, *, function: str, source: str, id: str) -> bool:
     return bool(tx.execute(FIRST, {"function": function, "source": source, "id": id}).scalar_one())
 
 
-USE_ONCE = text("""
-WITH used AS (
-    INSERT INTO signature_seen (jti, event_id, expires_at) VALUES (:jti, :event_id, :expires_at)
-    ON CONFLICT (jti) DO NOTHING RETURNING event_id
-)
-SELECT event_id FROM used UNION ALL SELECT event_id FROM signature_seen WHERE jti = :jti
+USE = text("""
+INSERT INTO signature_seen (jti, event_id, expires_at) VALUES (:jti, :event_id, :expires_at)
+ON CONFLICT (jti) DO NOTHING
 """)
+USED_FOR = text("SELECT event_id FROM signature_seen WHERE jti = :jti")
 
 
 def use_signature(tx: Connection, *, jti: str, event_id: str, expires_at: datetime) -> bool:
-    """Whether this signature speaks for this event: it is new, or this very event came before."""
-    used_for = tx.execute(USE_ONCE, {"jti": jti, "event_id": event_id, "expires_at": expires_at}).scalar()
-    return bool(used_for == event_id)
+    """Whether this signature speaks for this event: it is new, or this very event came before.
+
+    Two statements, because whoever has waited for another's insert sees that row only with the next one's snapshot.
+    """
+    if tx.execute(USE, {"jti": jti, "event_id": event_id, "expires_at": expires_at}).rowcount:
+        return True
+    return bool(tx.execute(USED_FOR, {"jti": jti}).scalar_one() == event_id)

@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -81,3 +82,9 @@ def test_a_signature_that_two_events_use_at_once_is_good_for_one_of_them() -> No
     for thread in threads:
         thread.join()
     assert sum(used) == 1
+
+
+def test_a_signature_that_one_event_uses_twice_at_once_is_good_both_times(event_id: str) -> None:
+    jti = uuid.uuid4().hex
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(lambda _: use(jti, event_id), range(12)))
