@@ -11,6 +11,7 @@ from functions import (
     ctl_credits,
     ctl_dead_letters,
     ctl_gpu,
+    ctl_host,
     ctl_jobs,
     ctl_ledger,
     ctl_models,
@@ -35,6 +36,8 @@ app.add_typer(ctl_queue.app, name="queue")
 app.add_typer(ctl_storage.storage, name="storage")
 app.add_typer(ctl_storage.retain, name="retention")
 app.add_typer(ctl_workflows.app, name="workflows")
+app.command()(ctl_host.preflight)
+app.command()(ctl_host.baseline)
 app.command()(ctl_sla.sla)
 SCHEMAS = Path(__file__).parent / "schemas"
 

@@ -124,6 +124,10 @@ class ComfyUI:
         """The files of a model folder (`checkpoints`, `loras` ...); new files are listed at once."""
         return list(self._http.get(f"/models/{folder}"))
 
+    def has(self, node_type: str) -> bool:
+        """Whether a node type is installed."""
+        return bool(self._http.get(f"/object_info/{node_type}"))
+
     def check(self, graph: Graph) -> None:
         """Pass a graph that this ComfyUI lists every node and file of, if its worker is alive.
 

@@ -46,6 +46,12 @@ class Workflow:
     vram_gib: float | None = None
     complexity: float = 1.0
 
+    @property
+    def node_types(self) -> frozenset[str]:
+        """The node types a ComfyUI must have to run it, LoRA loaders among them where it takes LoRAs."""
+        loader = {"LoraLoader" if self.lora_slot.clip else "LoraLoaderModelOnly"} if self.lora_slot else set()
+        return frozenset(node["class_type"] for node in self.graph.values()) | loader
+
     @classmethod
     def parse(cls, document: bytes | str) -> Self:
         """The workflow in a document.
