@@ -9,7 +9,7 @@ job of its own with the same parameters and seed, in its user's name: priced, pa
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import Connection
@@ -22,7 +22,7 @@ from functions.domain.errors import Rejected
 from functions.domain.event import Actor, JobRequested
 from functions.domain.job import Job
 from functions.domain.pool import PoolSpec
-from functions.domain.request import JobRequest, LoraChoice, WorkflowChoice
+from functions.domain.request import PARAMETERS, JobRequest, LoraChoice, WorkflowChoice
 from functions.hear import listed, verb
 
 log = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ def _dropped(tx: Connection, dead: DeadJob, *, by: str, reason: str) -> Outcome:
 
 def asked(job: Job) -> JobRequest:
     """The request that makes this job once more: all it was resolved to, its seed and its workflow's version."""
-    names = {field.name for field in fields(JobRequest)}
+    own = {name: value for name, value in job.parameters.items() if name in PARAMETERS}
     return JobRequest(
         prompt=job.prompt,
         negative_prompt=job.negative_prompt,
@@ -190,5 +190,8 @@ def asked(job: Job) -> JobRequest:
         boost=job.boost,
         tags=job.tags,
         collection_id=job.collection_id,
-        **{name: value for name, value in job.parameters.items() if name in names},
+        review_required=job.review_required,
+        pay_from=job.payer,
+        parameters={name: value for name, value in job.parameters.items() if name not in own},
+        **own,
     )

@@ -11,11 +11,11 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from live import SMALL, Stack, eventually
+from live import SMALL, TESTER, Stack, eventually
 from making import a_job, a_report
 from sqlalchemy import Connection
 
-from functions.adapters import artifacts, jobs, ledger, outbox, postgres, queue
+from functions.adapters import artifacts, grants, jobs, ledger, outbox, postgres, queue
 from functions.domain import event, transfer
 from functions.domain.errors import Failure, Rejected
 from functions.domain.event import Actor, CancelRequested, Event
@@ -33,12 +33,12 @@ WORKER = "w-1"
 def bring(tx: Connection, state: State) -> Job:
     """A new job of a new user, paid where it must be, brought to this state by legal moves."""
     user_id = f"u-{uuid.uuid4().hex[:12]}"
-    ledger.post(tx, transfer.grant(user_id, 10, key="k", authorised_by="a test"))
+    grants.give(tx, TESTER, user_id, 10, id=uuid.uuid4().hex, reason="a test")
     job = a_job(user_id=user_id, credits=3)
     jobs.add(tx, job)
     for onward in WAY[: WAY.index(state) + 1] if state in WAY else ():
         if onward is DEBITED:
-            ledger.post(tx, transfer.debit(job, authorised_by="a test"))
+            ledger.post(tx, transfer.debit(job, authorised_by="a test", instruction="a test"))
         job = job.to(onward, worker=WORKER if onward in RUNNING else None)
         jobs.save(tx, job)
     return job

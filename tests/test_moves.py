@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from live import TESTER
 from making import a_job, a_report
 from sqlalchemy import Connection, NullPool, create_engine
 
-from functions.adapters import artifacts, inbox, jobs, ledger, outbox, postgres
+from functions.adapters import artifacts, grants, inbox, jobs, ledger, outbox, postgres
 from functions.domain import event, transfer
 from functions.domain.errors import Failure, IllegalMove, Rejected
 from functions.domain.event import Actor, CancelRequested, Event, ReviewDecided
@@ -33,7 +34,7 @@ class Story:
     def __init__(self, tx: Connection) -> None:
         self.tx = tx
         self.job_id, self.user = f"job-{uuid.uuid4().hex[:12]}", f"u-{uuid.uuid4().hex[:8]}"
-        ledger.post(tx, transfer.grant(self.user, 2 * PRICE, key="k", authorised_by="a test"))
+        grants.give(tx, TESTER, self.user, 2 * PRICE, id=uuid.uuid4().hex, reason="a test")
         self.said: list[tuple[str, Event]] = []
         jobs.add(tx, a_job(id=self.job_id, user_id=self.user, credits=PRICE))
         self.said.append(("debit", event.JobSubmitted(job_id=self.job_id, user_id=self.user, credits=PRICE)))

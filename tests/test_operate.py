@@ -214,7 +214,7 @@ def test_who_cannot_pay_is_told_so_and_the_job_waits_on(stack: Stack, gone: str)
     with postgres.transaction() as tx:
         other = a_job(user_id=poor, credits=1)
         jobs.add(tx, other)
-        assert ledger.post(tx, transfer.debit(other, authorised_by="a test"))
+        assert ledger.post(tx, transfer.debit(other, authorised_by="a test", instruction="a test"))
     [refused] = requeue(job.id)
     assert (refused.code, refused.requeued_as) == ("insufficient_credits", None)
     assert letter(job.id).standing == "open"

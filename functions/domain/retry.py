@@ -10,6 +10,7 @@ from functions.domain.errors import Failure
 CODES: Mapping[str, Failure] = {
     "graph_refused": Failure.PERMANENT,
     "model_not_listed": Failure.PERMANENT,
+    "model_too_large": Failure.PERMANENT,
     "node_missing": Failure.PERMANENT,
     "object_changed": Failure.PERMANENT,
     "object_missing": Failure.PERMANENT,
@@ -26,6 +27,7 @@ CODES: Mapping[str, Failure] = {
     "prompt_lost": Failure.TRANSIENT,
     "runner_error": Failure.TRANSIENT,
     "timeout": Failure.TRANSIENT,
+    "upload_damaged": Failure.TRANSIENT,
     "out_of_memory": Failure.OUT_OF_MEMORY,
     "not_ours": Failure.WORKER_LOST,
     "worker_lost": Failure.WORKER_LOST,

@@ -439,5 +439,5 @@ def _failed(desk: Desk, **fields: Any) -> Job:
 
 def _workflow(desk: Desk) -> dict[str, str]:
     """The published workflow that a job names."""
-    found = desk.tx.execute(text("SELECT id, version, sha256 FROM generator_workflow LIMIT 1")).one()
+    found = desk.tx.execute(text("SELECT id, version, sha256 FROM generator_workflow WHERE id = 'txt2img'")).one()
     return {"workflow_id": found.id, "workflow_version": found.version, "workflow_sha256": found.sha256}

@@ -1,5 +1,6 @@
 """What administrators see and do over REST, and that nobody else does."""
 
+import re
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -43,7 +44,7 @@ def test_every_admin_path_is_for_administrators_alone(caller: Caller) -> None:
     assert len(paths) >= 8
     for path, methods in paths.items():
         for method in methods:
-            where = path.format(pool="default", job_id="x", user_id="x")
+            where = re.sub(r"\{\w+\}", "x", path)
             answer = caller.session.request(method, caller.url + where, json={}, timeout=30)
             problem(answer, 403, "role_not_allowed")
 
