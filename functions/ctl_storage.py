@@ -67,7 +67,7 @@ def runs(
 
 def _account(run: Run) -> str:
     would = " (dry run: nothing was done)" if run.dry_run else ""
-    ended = f"{run.ended_at - run.began_at}" if run.ended_at else "no end yet, or killed"
+    ended = f"{(run.ended_at - run.began_at).total_seconds():.1f} s" if run.ended_at else "no end yet, or killed"
     lines = [f"run {run.number} by {run.by} at {run.began_at:%Y-%m-%d %H:%M} UTC, {ended}{would}"]
     rows = [(one.did, one.why, one.count, _size(one.bytes) if one.bytes else "") for one in run.done]
     lines.append(table(("did", "why", "count", "size"), [*rows]) if rows else "nothing was due")
