@@ -170,7 +170,7 @@ class Config:
     )
     max_in_flight: int = _setting("jobs that all pools together run at once; 0: any number", 0)
     affinity_bound_s: float = _setting(
-        "a warm runner may take a job of its model before others, unless one of them has waited this long", 60.0
+        "a warm runner may take a job of its model before others, unless one of them has waited this long", 300.0
     )
     spill_after_s: float = _setting(
         "a job that has waited this long goes to a bigger pool that can run it and has idle GPUs; 0: never", 300.0

@@ -33,7 +33,7 @@ log = logging.getLogger("functions.render")
 DONE, FAILED, FAILED_FOR_NOW, GAVE_BACK = 0, 10, 11, 12
 PATIENCE_S = 600  # how long news waits for Postgres to take it, while the lease is kept alive
 GRACE_S = 10  # how long a runner that was told to stop tries to say so; after that its lease speaks for it
-LOOK_S = 0.5  # how often a runner that stays looks for its next job
+LOOK_S = 0.5  # how often a runner that stays looks for its next job, should no bell tell it
 T = TypeVar("T")
 
 
@@ -65,11 +65,12 @@ def main() -> int:
 def _claim(*, wait_s: float, stop: Callable[[], bool], model: str | None) -> str | None:
     """A job, leased to this runner, rather one of the model it has warm; None when none has come within wait_s, or it
     was told to stop."""
-    until = time.monotonic() + wait_s
-    while (job_id := queue.claim(config().claiming_pool, config().worker, model=model)) is None:
+    pool, worker = config().claiming_pool, config().worker
+    until, woken = time.monotonic() + wait_s, False
+    while (job_id := queue.claim(pool, worker, model=model, woken=woken)) is None:
         if stop() or time.monotonic() >= until:
             return None
-        time.sleep(LOOK_S)
+        woken = queue.await_bell(pool, LOOK_S)
     return job_id
 
 

@@ -322,7 +322,7 @@ def with_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], N
     """Give this process another address for one of its servers, for the length of the test."""
 
     def forget() -> None:
-        for cached in (config, postgres.engine, queue.client, queue._script):
+        for cached in (config, postgres.engine, queue.client, queue.script):
             cached.cache_clear()
 
     def change(name: str, url: str) -> None:

@@ -6,29 +6,25 @@ or held back until its user or its tier has room again. While a pool is closed i
 `lua/pool.lua` names the keys. Postgres is the truth: all of this may vanish at any time, and `sweep` puts it back.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from pathlib import Path
 from typing import Any, Self
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from functions.adapters import scripts
 from functions.config import config
 from functions.domain.errors import Unavailable
 from functions.domain.job import Job
 
-SCRIPTS = Path(__file__).parent / "lua"
-SHARED = ("pool", "line")  # what every script begins with
 BLOCKED = 2**40  # as in lua/pool.lua: what a blocked user's slots are raised by
+client, script = scripts.client, scripts.script
 CHUNK = 500  # job ids in one call
+AT_ONCE = 50  # jobs put in one call: it keeps the server from others for about half a millisecond
 LOOK = 256  # how many of the jobs before one are looked at, to tell their tiers
 IN_FLIGHT = "generator:flight"  # who is at work in any pool, while MAX_IN_FLIGHT is set
 FULL = "generator:full"  # the pools that are closed for that
@@ -37,39 +33,6 @@ DEAD = "generator:dead"
 DEAD_LENGTH = 10_000
 PROGRESS_LENGTH = 200
 PROGRESS_KEPT_S = 3600
-
-
-@cache
-def client() -> Any:
-    """The process's connection to Redis; one quick second try covers a connection that died while idle.
-
-    `Any`, because redis-py types every answer as perhaps awaitable.
-    """
-    return redis.Redis.from_url(
-        config().need("redis_url"),
-        decode_responses=True,
-        socket_timeout=5,
-        socket_connect_timeout=2,
-        retry=Retry(NoBackoff(), 1),
-    )
-
-
-class _Script:
-    """One of the scripts, after what those of a pool share; Redis is sent the text only when it does not know it."""
-
-    def __init__(self, name: str) -> None:
-        parts = (name,) if name == "take" else (*SHARED, name)
-        self.text = "".join((SCRIPTS / f"{part}.lua").read_text() for part in parts)
-        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-    def __call__(self, *args: object) -> Any:
-        try:
-            return client().execute_command("EVALSHA", self.digest, 1, *args)
-        except redis.exceptions.NoScriptError:
-            return client().execute_command("EVAL", self.text, 1, *args)
-
-
-_script = cache(_Script)
 
 
 def key(pool: str, part: str) -> str:
@@ -93,7 +56,7 @@ def answering() -> Iterator[None]:
 def run(name: str, pool: str, *args: object) -> Any:
     """Run a script on a pool, with the limits that hold for it."""
     try:
-        return _script(name)(f"generator:{{{pool}}}:queue", config().limits(pool), *args)
+        return script(name)(f"generator:{{{pool}}}:queue", config().limits(pool), *args)
     except redis.RedisError as error:
         raise Unavailable(f"Redis: {error.__class__.__name__}") from error
 
@@ -125,17 +88,27 @@ class Ticket:
         return self.job_id, self.due_ms, self.tier, self.model, self.user_id
 
 
-def claim(pool: str, worker: str, *, model: str | None = None) -> str | None:
+def claim(pool: str, worker: str, *, model: str | None = None, woken: bool = False) -> str | None:
     """The job that is due first, now leased to this worker; None when nothing waits. O(log n).
 
-    model: the one this worker has warm; of the first few jobs it may get a later one of that model.
+    model: the one this worker has warm; of the first few jobs it may get a later one of that model. woken: it heard the
+    bell; if it leaves more than it takes, the next that waits for it hears it.
     """
     if config().max_in_flight and not _place_for(pool, worker):
         return None
-    job_id: str | None = run("claim", pool, worker, model) if model else run("claim", pool, worker)
+    job_id: str | None = run("claim", pool, worker, model or "", *("1" if woken else ""))
     if job_id is None:
         _give_place(worker)
     return job_id
+
+
+def await_bell(pool: str, wait_s: float) -> bool:
+    """Wait until something has come into the pool's empty line, at most so long; False when nothing has.
+
+    A hint and no more: between two runners it may be heard by the wrong one, and Redis may forget it.
+    """
+    with answering():
+        return scripts.ask("BLPOP", key(pool, "bell"), wait_s) is not None
 
 
 def reap(pool: str) -> int:
@@ -148,6 +121,15 @@ def reap(pool: str) -> int:
 def put(pool: str, ticket: Ticket) -> bool:
     """Let the job wait, unless Redis knows of it already; True when it did not."""
     return bool(run("put", pool, *ticket.args, _ms(ticket.run_at)))
+
+
+def put_all(pool: str, tickets: Sequence[Ticket]) -> int:
+    """Let many jobs wait, a few dozen a round trip; gives how many Redis did not know of."""
+    put = 0
+    for start in range(0, len(tickets), AT_ONCE):
+        some = tickets[start : start + AT_ONCE]
+        put += run("put", pool, *(part for one in some for part in (*one.args, _ms(one.run_at))))
+    return put
 
 
 def retry(pool: str, ticket: Ticket) -> None:
@@ -204,7 +186,7 @@ def _take_place(worker: str = "") -> bool:
     if not config().max_in_flight:
         return True
     with answering():
-        return bool(_script("take")(IN_FLIGHT, config().max_in_flight, round(config().lease_s * 1000), worker))
+        return bool(script("take")(IN_FLIGHT, config().max_in_flight, round(config().lease_s * 1000), worker))
 
 
 def _give_place(worker: str) -> None:

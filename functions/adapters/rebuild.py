@@ -34,7 +34,14 @@ class Bookmark:
     stale: bool
 
 
-BEGIN = text("INSERT INTO queue_bookmark (pool) VALUES (:pool) ON CONFLICT (pool) DO NOTHING")
+# A pool's first comparison is of everything. Those that follow look at the last few thousand moves before it as well,
+# which may have been under way, and not at a long history.
+BEGIN = text("""
+INSERT INTO queue_bookmark (pool, from_move, mark_move)
+SELECT :pool, recent, recent
+FROM (SELECT greatest(coalesce(max(id), 0) - 10000, 0) AS recent FROM generator_job_transition) AS move
+ON CONFLICT (pool) DO NOTHING
+""")
 READ = text("""
 SELECT number, from_move, now() AS read_at, compared_at IS NULL OR compared_at < now() - interval '1 hour' AS stale,
        coalesce((SELECT max(id) FROM generator_job_transition), 0) AS last_move
@@ -111,19 +118,18 @@ def _moved(pool: str, from_move: int) -> Iterator[list[Job]]:
 def _mend(pool: str, page: Sequence[Job]) -> int:
     settled = {job.id: job for job in page if datetime.now(UTC) - job.changed_at >= SETTLING}
     unknown = queue.unknown(pool, list(settled))
-    return sum(
-        _put_back(job) if job_id in unknown else queue.remove(pool, job_id)
-        for job_id, job in settled.items()
-        if (job.state in LIVE) == (job_id in unknown)
-    )
+    over = (job for job in settled.values() if job.state not in LIVE and job.id not in unknown)
+    lost = [job for job in settled.values() if job.state in LIVE and job.id in unknown]
+    return sum(queue.remove(pool, job.id) for job in over) + _put_back(pool, lost)
 
 
-def _put_back(job: Job) -> bool:
-    """A running job gets its lease back rather than a place in the line: its runner may well be alive and will extend
-    it; if not, the lease lapses and the job is reaped like any other."""
-    if job.state in RUNNING and job.worker:
-        return queue.hold(job.pool, Ticket.of(job), job.worker)
-    return queue.put(job.pool, Ticket.of(job))
+def _put_back(pool: str, lost: Sequence[Job]) -> int:
+    """Running jobs get their lease back rather than a place in the line: their runners may well be alive and will
+    extend it; if not, the lease lapses and the job is reaped like any other."""
+    running = {job.id: job.worker for job in lost if job.state in RUNNING and job.worker}
+    waiting = [Ticket.of(job) for job in lost if job.id not in running]
+    held = sum(queue.hold(pool, Ticket.of(job), running[job.id]) for job in lost if job.id in running)
+    return held + queue.put_all(pool, waiting)
 
 
 def _weeded(pool: str, job_ids: Sequence[str]) -> int:

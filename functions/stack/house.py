@@ -235,5 +235,5 @@ class House:
 
 def _look_anew() -> None:
     """Let this process read its settings again, and connect to what they name."""
-    for cached in (settings.config, database.engine, queue.client, queue._script, storage.client):
+    for cached in (settings.config, database.engine, queue.client, queue.script, storage.client):
         cached.cache_clear()

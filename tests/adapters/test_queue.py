@@ -194,6 +194,54 @@ def test_a_job_given_back_waits_at_the_place_it_had_and_one_released_waits_no_mo
     assert stands(pool) == {"b": "waiting"}
 
 
+def test_many_jobs_put_at_once_stand_where_they_would_one_by_one(pool: str) -> None:
+    tickets = [a_ticket(f"job-{n:03}", due_ms=n, user=f"u-{n % 40}") for n in range(130)]
+    later = a_ticket("later", due_ms=1, run_at=datetime.now(UTC) + SOON)
+    assert queue.put(pool, tickets[7])
+    assert queue.put_all(pool, [*tickets, later]) == 130
+    assert queue.put_all(pool, tickets) == 0
+    assert queue.put_all(pool, []) == 0
+    assert queue.depth(pool) == {"waiting": 80, "leased": 0, "delayed": 1, "parked": 0, "held": 50}
+
+
+def test_the_bell_rings_when_a_job_comes_into_an_empty_line_and_is_heard_once(pool: str) -> None:
+    assert not queue.await_bell(pool, 0.01)
+    queue.put(pool, a_ticket("a", due_ms=1))
+    queue.put(pool, a_ticket("b", due_ms=2))
+    assert queue.client().llen(queue.key(pool, "bell")) == 1
+    assert 0 < queue.client().ttl(queue.key(pool, "bell")) <= 5
+    assert queue.await_bell(pool, 0.01)
+    assert not queue.await_bell(pool, 0.01)
+
+
+def test_who_heard_the_bell_and_leaves_jobs_behind_rings_for_the_next(pool: str) -> None:
+    for n in range(3):
+        queue.put(pool, a_ticket(f"job-{n}", due_ms=n))
+    assert queue.await_bell(pool, 0.01)
+    assert queue.claim(pool, "w-1", woken=True) == "job-0"
+    assert queue.await_bell(pool, 0.01)
+    assert queue.claim(pool, "w-2", woken=True, model="sd15") == "job-1"
+    assert queue.await_bell(pool, 0.01)
+    assert queue.claim(pool, "w-3", woken=True) == "job-2"
+    assert not queue.await_bell(pool, 0.01), "nothing is left to be told of"
+
+
+def test_a_closed_pool_rings_when_it_is_opened_and_not_before(pool: str) -> None:
+    queue.close(pool, "operator")
+    queue.put(pool, a_ticket("a", due_ms=1))
+    assert not queue.await_bell(pool, 0.01)
+    queue.open_(pool, "operator")
+    assert queue.await_bell(pool, 0.01)
+
+
+def test_a_job_that_is_given_back_rings(pool: str) -> None:
+    queue.put(pool, a_ticket("a", due_ms=1))
+    assert queue.await_bell(pool, 0.01)
+    assert queue.claim(pool, "w") == "a"
+    queue.release(pool, "a", "w", give_back=True)
+    assert queue.await_bell(pool, 0.01)
+
+
 @pytest.mark.parametrize("where", ["waiting", "leased", "delayed", "nowhere"])
 def test_a_job_that_is_removed_stands_nowhere(pool: str, where: str) -> None:
     if where != "nowhere":
@@ -204,7 +252,7 @@ def test_a_job_that_is_removed_stands_nowhere(pool: str, where: str) -> None:
     assert stands(pool) == {}
     assert queue.client().hvals(queue.key(pool, "tiers")) in ([], ["0"])
     left = set(queue.client().scan_iter(queue.key(pool, "*")))
-    assert left <= {queue.key(pool, "tiers")}
+    assert left <= {queue.key(pool, "tiers"), queue.key(pool, "bell")}
     assert not queue.extend(pool, "a", "w")
 
 
@@ -321,7 +369,7 @@ def test_a_dead_letter_names_the_job_and_carries_its_record() -> None:
 
 def test_a_redis_that_is_not_there_is_said_to_be_unavailable(pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
-    for cached in (config, queue.client, queue._script):
+    for cached in (config, queue.client, queue.script):
         cached.cache_clear()
     try:
         for ask in (lambda: queue.claim(pool, "w"), lambda: queue.depth(pool), lambda: queue.progress("a")):
@@ -329,5 +377,5 @@ def test_a_redis_that_is_not_there_is_said_to_be_unavailable(pool: str, monkeypa
                 ask()
     finally:
         monkeypatch.undo()
-        for cached in (config, queue.client, queue._script):
+        for cached in (config, queue.client, queue.script):
             cached.cache_clear()

@@ -9,7 +9,7 @@ from functions.config import Config
 JOBS = 400
 ARRIVALS_S = 12.0
 ROUNDS = 5
-SLACK_S = 2.0  # real time passes between a look and a claim, and the stream plays a thousand times as fast
+SLACK_S = 2.0  # Redis counts whole milliseconds, and the stream plays a thousand times as fast
 
 
 def affinity_loads(row: Measure, servers: Servers) -> Row:

@@ -177,10 +177,10 @@ def test_the_functions_have_their_own_keys_and_no_say_over_the_server(
     from functions.config import config
 
     functions = waiting_room("generator", secret["redis-password"])
-    put, claim = (functions.register_script(queue._script(name).text) for name in ("put", "claim"))
+    put, claim = (functions.register_script(queue.script(name).text) for name in ("put", "claim"))
     keys, limits = [queue.key("mine", "queue")], config().limits("mine")
     put(keys=keys, args=[limits, "job", 1, "USER", "sd15", "u-1", 0])
-    assert claim(keys=keys, args=[limits, "worker"]) == "job"
+    assert claim(keys=keys, args=[limits, "worker", ""]) == "job"
     functions.xadd(queue.DEAD, {"job_id": "x"}, maxlen=10)
     functions.expire(queue.DEAD, 100)
     with pytest.raises(redis.ResponseError):

@@ -3,9 +3,8 @@
 -- be empty, held jobs fill it whoever's they are.
 local function functions_of_line()
   local MOST_FILLED = 31 -- one less than a claim looks at, so that among them it sees whoever is under the cap
-  local LANE_MS = 366 * 24 * 3600 * 1000
   local BLOCKED = 2 ^ 40 -- what a blocked user's slots are raised by
-  local cap, limit, workers, bound_ms, tier_limits = string.match(ARGV[1], '^(%d+) %d+ (%d+) (%d+) (%d+) (.*)$')
+  local workers = string.match(ARGV[1], '^%d+ %d+ %d+ (%d+)')
   local pool = {
     queue = KEYS[1], parked = name .. 'parked', leases = name .. 'leases', delayed = name .. 'delayed',
     held = name .. 'held:', heads = name .. 'heads:', tier = name .. 'tier:', jobs = name .. 'jobs',
@@ -25,13 +24,6 @@ local function functions_of_line()
   -- A record, for a job that came at this moment, unix ms.
   function line.record(user, model, tier, due, since, worker)
     return table.concat({user, model, tier, due, string.format('%.0f', since), worker}, '\0')
-  end
-
-  -- One less in a hash of counts, where nothing counts as none.
-  function line.lower(counts, of)
-    local left = redis.call('HINCRBY', counts, of, -1)
-    if left == 0 then redis.call('HDEL', counts, of) end
-    return left
   end
 
   function line.read(job)
@@ -81,7 +73,7 @@ local function functions_of_line()
   -- On with a job that has a slot of its user's.
   function line.advance(job, due, tier)
     if redis.call('HINCRBY', pool.tiers, tier, 1) <= line.tier_limit(tier) then
-      redis.call('ZADD', line.key(), due, job)
+      enter(job, due)
     else
       redis.call('HINCRBY', pool.tiers, tier, -1)
       redis.call('ZADD', pool.tier .. tier, due, job)
@@ -93,7 +85,7 @@ local function functions_of_line()
     if redis.call('HINCRBY', pool.slots, record.user, 1) <= pool.cap then
       line.advance(job, record.due, record.tier)
     else
-      line.lower(pool.slots, record.user)
+      lower(pool.slots, record.user)
       line.hold_back(job, record.due, record.user, record.tier)
     end
   end
@@ -113,12 +105,12 @@ local function functions_of_line()
       local job, due = unpack(redis.call('ZPOPMIN', pool.tier .. tier))
       if not job then return end
       redis.call('HINCRBY', pool.tiers, tier, 1)
-      redis.call('ZADD', line.key(), due, job)
+      enter(job, due)
     end
   end
 
   function line.vacate(user)
-    if line.lower(pool.slots, user) < pool.cap and redis.call('EXISTS', pool.held .. user) == 1 then line.let_in(user) end
+    if lower(pool.slots, user) < pool.cap and redis.call('EXISTS', pool.held .. user) == 1 then line.let_in(user) end
   end
 
   function line.free(user, tier)
@@ -158,7 +150,9 @@ local function functions_of_line()
 
   function line.open(reason)
     if redis.call('SREM', pool.closed, reason) == 0 or redis.call('EXISTS', pool.closed) == 1 then return end
-    if redis.call('EXISTS', pool.parked) == 1 then redis.call('RENAME', pool.parked, pool.queue) end
+    if redis.call('EXISTS', pool.parked) == 0 then return end
+    redis.call('RENAME', pool.parked, pool.queue)
+    ring()
   end
 
   -- A pool with as many in flight as it may have is closed until one of them ends.
@@ -168,7 +162,7 @@ local function functions_of_line()
 
   function line.end_lease(job, record)
     redis.call('ZREM', pool.leases, job)
-    line.lower(pool.flight, record.user)
+    lower(pool.flight, record.user)
     if pool.limit > 0 then line.mind_limit() end
   end
 
@@ -180,7 +174,7 @@ local function functions_of_line()
       line.free(record.user, record.tier)
       line.hold_back(job, record.due, record.user, record.tier)
     else
-      redis.call('ZADD', line.key(), record.due, job)
+      enter(job, record.due)
     end
   end
 
@@ -196,34 +190,6 @@ local function functions_of_line()
     elseif redis.call('ZREM', pool.delayed, job) == 0 then
       line.unhold(job, record.user, record.tier)
     end
-  end
-
-  -- What to claim instead of the first of the queue, as a job, its record and its user. Among the first 32: the first
-  -- whose user is under the cap, or else the first. For a runner with a warm model the first of that model, unless that
-  -- passes over a job in a lane of its own (of more than a year's head start) or one that came longer ago than the bound.
-  -- over: the first one's user has its cap in flight.
-  function line.choose(now, warm, over)
-    local jobs = redis.call('ZRANGE', pool.queue, 0, MOST_FILLED)
-    local kept, users, suits = redis.call('HMGET', pool.jobs, unpack(jobs)), {}, {}
-    for i = 1, #jobs do
-      local record = kept[i] or ''
-      suits[i] = warm and string.find(record, '\0' .. warm .. '\0', 1, true) and line.parse(record).model == warm
-      suits.any = suits.any or suits[i]
-    end
-    if not over and not suits.any then return jobs[1], kept[1], line.parse(kept[1]).user end
-    for i = 1, #jobs do users[i] = string.match(kept[i] or '', '^[^%z]*') end
-    local flights, best = redis.call('HMGET', pool.flight, unpack(users)), nil
-    for i = 1, #jobs do
-      if kept[i] and tonumber(flights[i] or 0) < pool.cap then
-        best = best or i
-        if not suits.any then break end
-        if suits[i] then return jobs[i], kept[i], users[i] end
-        local record = line.parse(kept[i])
-        if now - record.since > tonumber(bound_ms) or record.since - record.due > LANE_MS then break end
-      end
-    end
-    best = best or 1
-    return jobs[best], kept[best], users[best]
   end
 
   -- What has waited out its time waits in the line again: a lease that ran out at the place it had, a retry whose moment

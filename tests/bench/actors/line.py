@@ -1,11 +1,8 @@
 """Our queue, as the functions and a runner use it: through `functions.adapters.queue`."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 
 from functions import render
 from functions.adapters import queue
@@ -36,34 +33,11 @@ def model(number: int) -> str:
     return f"model-{number * 2_654_435_761 % 2**32 // 7 % MODELS}.safetensors"
 
 
-@contextmanager
-def piped() -> Iterator[None]:
-    """What is said to Redis in here goes out in one round trip: the same calls and scripts, their answers unread."""
-    _load_scripts()
-    real = queue.client
-    line = real().pipeline(transaction=False)
-    queue.client = lambda: line
-    try:
-        yield
-        line.execute()
-    finally:
-        queue.client = real
-
-
-@cache
-def _load_scripts() -> None:
-    """In a pipe nobody hears that the server does not know a script."""
-    for name in ("put", "claim"):
-        queue.client().script_load(queue._script(name).text)
-
-
 def fill(pool: str, count: int, users: int, delayed: int = 0, leased: int = 0) -> None:
     """So many waiting jobs; beside them so many with a lease, and so many whose next try is tomorrow."""
     bulk(pool, count=leased, users=users, prefix="leased")
-    for start in range(0, leased, 1000):
-        with piped():
-            for number in range(start, min(start + 1000, leased)):
-                queue.claim(pool, f"{WORKER}-{number}")
+    for number in range(leased):
+        queue.claim(pool, f"{WORKER}-{number}")
     bulk(pool, count=delayed, users=users, prefix="delayed", run_at=datetime.now(UTC) + timedelta(days=1))
     bulk(pool, count=count, users=users)
 
@@ -71,15 +45,13 @@ def fill(pool: str, count: int, users: int, delayed: int = 0, leased: int = 0) -
 def bulk(
     pool: str, count: int, users: int, prefix: str = "job", run_at: datetime | None = None
 ) -> tuple[float, float, int]:
-    """Many jobs, a thousand to a round trip."""
+    """Many jobs at once, a thousand at a time."""
     began, took = time.monotonic(), 0.0
     for start in range(0, count, 1000):
         numbers = range(start, min(start + 1000, count))
         tickets = [ticket(number, users=users, prefix=prefix, run_at=run_at) for number in numbers]
         at = time.monotonic()
-        with piped():
-            for one in tickets:
-                queue.put(pool, one)
+        queue.put_all(pool, tickets)
         took += time.monotonic() - at
     return began, began + took, count
 

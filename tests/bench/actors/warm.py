@@ -31,13 +31,14 @@ def play(*, warm: bool, jobs: int, arrivals_s: float, seed: int) -> dict[str, fl
         while coming and coming[-1][0] <= now:
             moment, job_id, model = coming.pop()
             due_ms = 1_772_366_400_000 + int(moment * FASTER * 1000)
-            arrived[job_id] = (time.monotonic() - began, model)
             queue.put(POOL, Ticket(job_id=job_id, due_ms=due_ms, user_id=job_id, tier="USER", model=model))
+            arrived[job_id] = (time.monotonic() - began, model)
         while busy and busy[0][0] <= now:
             _, gpu, done = heapq.heappop(busy)
             queue.release(POOL, done, f"gpu-{gpu}")
             idle.add(gpu)
         for gpu in sorted(idle) if arrived else ():
+            asked = time.monotonic() - began
             job_id = queue.claim(POOL, f"gpu-{gpu}", model=gpus[gpu] if warm else None)
             if job_id is None:
                 break
@@ -45,7 +46,7 @@ def play(*, warm: bool, jobs: int, arrivals_s: float, seed: int) -> dict[str, fl
             now = time.monotonic() - began
             first, (came, _) = next(iter(arrived.items()))
             if first != job_id:
-                longest = max(longest, now - came)
+                longest = max(longest, asked - came)
             _, model = arrived.pop(job_id)
             cold = gpus[gpu] != model
             loads += cold
