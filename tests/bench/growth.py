@@ -28,6 +28,7 @@ def claim_growth(row: Measure, servers: Servers) -> Row:
     return row.judge(pairs, note=f"{depth['waiting']:,} of them in the line, the others beyond their user's share")
 
 
+#: A house that has had this history counted its moves as they came, so they are counted already.
 HISTORY = """
 SET session_replication_role = replica;
 SET synchronous_commit = off;
@@ -40,6 +41,8 @@ INSERT INTO outbox (source, id, type, subject, time, data, told_at, retell_at)
     SELECT '/functions/review', 'done-' || n, 'completed', 'done-' || n, now(), '{{}}', now(), now()
     FROM generate_series(1, {finished}) AS n;
 UPDATE generator_job SET state = 'queued', changed_at = now() - interval '1 minute' WHERE state = 'submitted';
+UPDATE metric_bookmark SET folded = (SELECT max(id) FROM generator_job_transition),
+    ceiling = (SELECT max(id) FROM generator_job_transition) WHERE origin = 'move';
 ANALYZE
 """
 #: As if ten minutes had passed: sweep looks at recent moves again for a while, and those above are made to be old.

@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS floor.transfer (id text PRIMARY KEY, account int REFE
     at timestamptz DEFAULT now());
 CREATE TABLE IF NOT EXISTS floor.told (source text, id text, data jsonb, PRIMARY KEY (source, id));
 INSERT INTO floor.account SELECT n, 1000000000 FROM generate_series(1, 8) AS n ON CONFLICT DO NOTHING;
+UPDATE generator_ledger_bound SET value = 1000000000 WHERE name = 'grant_credits';
 GRANT USAGE ON SCHEMA floor TO generator_app;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA floor TO generator_app;
 """

@@ -5,10 +5,10 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+from live import TESTER
 from making import a_job
 
-from functions.adapters import jobs, ledger, outbox, postgres, workflows
-from functions.domain import transfer
+from functions.adapters import grants, jobs, outbox, postgres, workflows
 from functions.domain.event import JobSubmitted
 from functions.hear import Heard, hear
 
@@ -25,7 +25,7 @@ def fund(users: list[str]) -> None:
         tx.execute(workflows.PUBLISH, named | {"title": "none", "object_key": "none", "document": "{}"})
     for user in users:
         with postgres.transaction() as tx:
-            ledger.post(tx, transfer.grant(user, 1_000_000, key=uuid.uuid4().hex, authorised_by="the benchmark"))
+            grants.give(tx, TESTER, user, 1_000_000, id=uuid.uuid4().hex, reason="the benchmark")
 
 
 def submit(users: list[str], count: int) -> None:
