@@ -1,6 +1,6 @@
 """What a retention run over a million pictures needs: memory and time, beside a run over ten thousand.
 
-    python tests/bench/retention.py [--rows 1000000] [--reference 10000] [--told]
+    cd tests && python -m bench.retention [--rows 1000000] [--reference 10000] [--told]
 
 Real Postgres and S3. The pictures were accepted, and the outputs bucket's copies are let go of, which nobody is told;
 with `--told` they were discarded, and each purge is posted to a Broker that takes it at once. Rows are made by
