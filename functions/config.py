@@ -1,7 +1,7 @@
 """Every setting there is, read from the environment once; nothing else reads `os.environ`.
 
 An optional setting that is absent has the default given here; a wrong one is named in the error, with what would be
-right. The README's configuration table is made from `SETTINGS` (`vsgen config`).
+right. The README's configuration table is made from `SETTINGS` (`vsgen settings`).
 """
 
 import math
@@ -206,11 +206,6 @@ class Config:
     def pool_specs(self) -> dict[str, PoolSpec]:
         """Each pool by its name, in the order they are given."""
         return pool.parse(self.pools)
-
-    @property
-    def pool_tags(self) -> dict[str, frozenset[str]]:
-        """Each pool with the tags it offers, its name among them."""
-        return {spec.name: spec.tags for spec in self.pool_specs.values()}
 
     @property
     def pool_names(self) -> tuple[str, ...]:

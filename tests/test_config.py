@@ -67,7 +67,8 @@ def test_pools_must_have_names_that_can_be_parts_of_keys(pools: str) -> None:
 
 def test_a_pool_offers_its_name_and_the_tags_behind_it() -> None:
     found = read({"POOLS": "small, v24 = high-vram + sdxl"})
-    assert found.pool_tags == {"small": {"small"}, "v24": {"v24", "high-vram", "sdxl"}}
+    offered = {name: spec.tags for name, spec in found.pool_specs.items()}
+    assert offered == {"small": {"small"}, "v24": {"v24", "high-vram", "sdxl"}}
     assert found.pool_names == ("small", "v24")
     assert wrong(POOLS="v24=a b").startswith("POOLS must name")
 
